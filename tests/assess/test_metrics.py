@@ -1,0 +1,295 @@
+"""Scores against scikit-learn, and against themselves under other chunkings."""
+
+from __future__ import annotations
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from xlsbc.assess.metrics import (
+    align,
+    align_mask,
+    continuous_scores,
+    continuous_sums,
+    fraction_scores,
+    fraction_sums,
+    mismatches,
+)
+from xlsbc.cube.legends import LC
+from xlsbc.errors import CubeError
+
+SHAPE = (5, 9)
+
+
+def make_coords():
+    return {
+        "latitude": 47.0 - np.arange(SHAPE[0]) / 120,
+        "longitude": 8.0 + np.arange(SHAPE[1]) / 120,
+    }
+
+
+def make_lai(seed, n_times=7, *, gaps=0.2):
+    rng = np.random.default_rng(seed)
+    values = rng.gamma(2.0, size=(n_times, *SHAPE)).astype("float32")
+    values[rng.uniform(size=values.shape) < gaps] = np.nan
+    time = np.datetime64("2001-01", "M") + np.arange(n_times)
+    return xr.DataArray(
+        values,
+        coords={"time": time.astype("datetime64[ns]"), **make_coords()},
+        dims=("time", "latitude", "longitude"),
+        name="lai",
+    )
+
+
+def make_fractions(seed, n_years=3, n_classes=6, *, gaps=0.1):
+    rng = np.random.default_rng(seed)
+    values = rng.dirichlet(np.full(n_classes, 0.4), size=(n_years, *SHAPE)).astype("float32")
+    values[rng.uniform(size=values.shape[:-1]) < gaps] = np.nan
+    return xr.DataArray(
+        np.moveaxis(values, -1, 1),
+        coords={
+            "year": np.arange(2001, 2001 + n_years),
+            "lc_class": LC.coordinate("lc_class")["lc_class"][:n_classes],
+            **make_coords(),
+        },
+        dims=("year", "lc_class", "latitude", "longitude"),
+        name="lc_fraction",
+    )
+
+
+def make_weight():
+    """Area that falls with the row, and two columns masked out."""
+    coords = make_coords()
+    mask = np.ones(SHAPE, dtype=bool)
+    mask[:, [2, 7]] = False
+    area = np.linspace(3.0, 1.0, SHAPE[0])[:, None]
+    return xr.DataArray(area * mask, coords=coords, dims=("latitude", "longitude"))
+
+
+def pairs(prediction, truth, weight):
+    """Flat finite pairs and their weights, by plain numpy."""
+    weight = np.broadcast_to(weight.values, prediction.shape)
+    used = np.isfinite(prediction.values) & np.isfinite(truth.values) & (weight > 0)
+    return [each[used].astype("float64") for each in (prediction.values, truth.values, weight)]
+
+
+def test_lai_scores_agree_with_scikit_learn():
+    prediction, truth, weight = make_lai(1), make_lai(2), make_weight()
+    found = continuous_scores(continuous_sums(prediction, truth, weight))
+    p, r, w = pairs(prediction, truth, weight)
+    assert float(found["rmse"]) == pytest.approx(
+        reference.root_mean_squared_error(r, p, sample_weight=w), rel=1e-9
+    )
+    assert float(found["mae"]) == pytest.approx(
+        reference.mean_absolute_error(r, p, sample_weight=w), rel=1e-9
+    )
+    assert float(found["r2"]) == pytest.approx(reference.r2_score(r, p, sample_weight=w), rel=1e-9)
+    assert float(found["bias"]) == pytest.approx(np.average(p - r, weights=w), rel=1e-9)
+    assert int(found["n"]) == p.size
+
+
+def test_fraction_scores_agree_with_scikit_learn():
+    prediction, truth, weight = make_fractions(1), make_fractions(2), make_weight()
+    found = fraction_scores(fraction_sums(prediction, truth, weight, "lc_class"))
+    p, r = (each.transpose("lc_class", ...).values.reshape(6, -1) for each in (prediction, truth))
+    w = np.broadcast_to(weight.values, (3, *SHAPE)).ravel()
+    used = np.isfinite(p + r).all(axis=0) & (w > 0)
+    p, r, w = p[:, used].astype("float64"), r[:, used].astype("float64"), w[used]
+    classes = r.argmax(axis=0), p.argmax(axis=0)
+    assert float(found["mae"]) == pytest.approx(
+        reference.mean_absolute_error(r.T, p.T, sample_weight=w), rel=1e-9
+    )
+    assert float(found["overall_accuracy"]) == pytest.approx(
+        reference.accuracy_score(*classes, sample_weight=w), rel=1e-9
+    )
+    present = np.unique(classes[0])
+    assert float(found["miou"]) == pytest.approx(
+        reference.jaccard_score(*classes, labels=present, average="macro", sample_weight=w),
+        rel=1e-9,
+    )
+    assert int(found["n"]) == used.sum()
+
+
+def test_confusion_counts_by_hand():
+    # Three pixels of weight 1, 2, 4: class 0 as 0, class 1 as 0, class 1 as 1.
+    axes = {"latitude": [1.0], "longitude": [1.0, 2.0, 3.0]}
+    dims = ("lc_class", "latitude", "longitude")
+    truth = xr.DataArray([[[1.0, 0, 0.4]], [[0, 1, 0.6]], [[0, 0, 0]]], axes, dims)
+    found = xr.DataArray([[[0.5, 0.6, 0]], [[0.3, 0.4, 1]], [[0.2, 0, 0]]], axes, dims)
+    weight = xr.DataArray([[1.0, 2.0, 4.0]], axes, dims[1:])
+    sums = fraction_sums(found, truth, weight, "lc_class")
+    confusion = sums["confusion"].transpose("reference_class", "predicted_class")
+    assert confusion.values.tolist() == [[1, 0, 0], [2, 4, 0], [0, 0, 0]]
+    scores = fraction_scores(sums)
+    assert float(scores["overall_accuracy"]) == pytest.approx(5 / 7)
+    # 1 / (1 + 2) and 4 / (2 + 4); the class that the reference lacks does not count.
+    assert float(scores["miou"]) == pytest.approx((1 / 3 + 4 / 6) / 2)
+    assert float(scores["mae"]) == pytest.approx((1 * 1.0 + 2 * 1.2 + 4 * 0.8) / 3 / 7)
+
+
+def test_a_class_that_only_the_prediction_has_costs_its_place_but_is_not_averaged():
+    axes = {"latitude": [1.0], "longitude": [1.0, 2.0]}
+    dims = ("lc_class", "latitude", "longitude")
+    truth = xr.DataArray([[[1.0, 1.0]], [[0.0, 0.0]]], axes, dims)
+    found = xr.DataArray([[[1.0, 0.0]], [[0.0, 1.0]]], axes, dims)
+    weight = xr.DataArray([[1.0, 1.0]], axes, dims[1:])
+    assert float(fraction_scores(fraction_sums(found, truth, weight, "lc_class"))["miou"]) == 0.5
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    chunks=st.fixed_dictionaries(
+        {
+            "time": st.integers(1, 7),
+            "latitude": st.integers(1, SHAPE[0]),
+            "longitude": st.integers(1, SHAPE[1]),
+        }
+    ),
+    other=st.integers(1, SHAPE[1]),
+)
+def test_lai_scores_do_not_depend_on_chunks(chunks, other):
+    prediction, truth, weight = make_lai(3), make_lai(4), make_weight()
+    expected = continuous_scores(continuous_sums(prediction, truth, weight))
+    sums = continuous_sums(prediction.chunk(chunks), truth.chunk(longitude=other), weight)
+    xr.testing.assert_allclose(continuous_scores(sums.compute()), expected, rtol=1e-12)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    chunks=st.fixed_dictionaries(
+        {
+            "year": st.integers(1, 3),
+            "lc_class": st.integers(1, 6),
+            "latitude": st.integers(1, SHAPE[0]),
+            "longitude": st.integers(1, SHAPE[1]),
+        }
+    )
+)
+def test_fraction_scores_do_not_depend_on_chunks(chunks):
+    prediction, truth, weight = make_fractions(3), make_fractions(4), make_weight()
+    expected = fraction_scores(fraction_sums(prediction, truth, weight, "lc_class"))
+    sums = fraction_sums(prediction.chunk(chunks), truth, weight, "lc_class")
+    xr.testing.assert_allclose(fraction_scores(sums.compute()), expected, rtol=1e-12)
+
+
+def test_sums_of_parts_add_up_to_the_sums_of_the_whole():
+    prediction, truth, weight = make_lai(5), make_lai(6), make_weight()
+    whole = continuous_sums(prediction, truth, weight)
+    parts = [
+        continuous_sums(prediction.isel(time=part), truth, weight)
+        for part in (slice(0, 3), slice(3, None))
+    ]
+    xr.testing.assert_allclose(parts[0] + parts[1], whole, rtol=1e-14)
+
+
+def test_sums_kept_over_time_pool_to_the_sums_of_all():
+    prediction, truth, weight = make_lai(5), make_lai(6), make_weight()
+    monthly = continuous_sums(prediction, truth, weight, dims=("latitude", "longitude"))
+    assert monthly["weight"].dims == ("time",)
+    whole = continuous_sums(prediction, truth, weight)
+    xr.testing.assert_allclose(monthly.sum("time"), whole, rtol=1e-14)
+    january = continuous_scores(monthly.isel(time=0))
+    p, r, w = pairs(prediction[0], truth[0], weight)
+    assert float(january["r2"]) == pytest.approx(reference.r2_score(r, p, sample_weight=w))
+
+
+def test_fraction_sums_kept_over_years_pool_to_the_sums_of_all():
+    prediction, truth, weight = make_fractions(5), make_fractions(6), make_weight()
+    yearly = fraction_sums(prediction, truth, weight, "lc_class", dims=("latitude", "longitude"))
+    assert fraction_scores(yearly)["miou"].dims == ("year",)
+    whole = fraction_sums(prediction, truth, weight, "lc_class")
+    xr.testing.assert_allclose(yearly.sum("year"), whole, rtol=1e-14)
+
+
+def test_a_missing_reference_gives_missing_scores_with_zero_pairs():
+    prediction, truth, weight = make_lai(1), make_lai(2) * np.nan, make_weight()
+    found = continuous_scores(continuous_sums(prediction, truth, weight))
+    assert {name: float(each) for name, each in found.items() if name == "n"} == {"n": 0}
+    assert all(np.isnan(found[name]) for name in ("rmse", "bias", "mae", "r2"))
+    cover = make_fractions(1)
+    found = fraction_scores(fraction_sums(cover, cover * np.nan, weight, "lc_class"))
+    assert int(found["n"]) == 0
+    assert all(np.isnan(found[name]) for name in ("mae", "overall_accuracy", "miou"))
+
+
+def test_r2_is_missing_where_the_reference_does_not_vary():
+    prediction, weight = make_lai(1), make_weight()
+    found = continuous_scores(continuous_sums(prediction, xr.full_like(prediction, 0.1), weight))
+    assert np.isnan(found["r2"])
+    assert np.isfinite(found["rmse"])
+
+
+def test_sums_are_lazy_on_lazy_data():
+    def forbid(*args, **kwargs):
+        raise AssertionError("computed")
+
+    prediction, truth = make_lai(1).chunk(time=2), make_lai(2).chunk(latitude=2)
+    cover = make_fractions(1).chunk(year=1)
+    with dask.config.set(scheduler=forbid):
+        sums = continuous_sums(prediction, truth, make_weight())
+        shares = fraction_sums(cover, cover, make_weight(), "lc_class")
+    assert all(each.chunks is not None for each in (*sums.values(), *shares.values()))
+
+
+def test_float32_fields_are_summed_in_float64():
+    # 1e5 pairs of 0.1: float32 sums would miss the ninth digit.
+    truth = xr.DataArray(np.zeros((100, 1000), "float32"), dims=("latitude", "longitude"))
+    weight = xr.ones_like(truth)
+    sums = continuous_sums(truth + np.float32(0.1), truth, weight)
+    assert sums["error"].dtype == np.float64
+    assert float(sums["error"]) == pytest.approx(1e5 * float(np.float32(0.1)), rel=1e-12)
+
+
+def test_every_mismatch_is_listed_at_once():
+    truth = make_lai(1)
+    prediction = truth.assign_coords(
+        time=truth["time"] + np.timedelta64(3650, "D"), latitude=truth["latitude"] - 0.5 / 120
+    ).isel(longitude=slice(0, 4))
+    with pytest.raises(CubeError, match=r"\(1\).*time.*\(2\).*latitude.*\(3\).*longitude 9") as e:
+        continuous_sums(prediction, truth, make_weight())
+    assert len(e.value.problems) == 3
+
+
+def test_another_legend_is_a_mismatch():
+    truth = make_fractions(1)
+    other = truth["lc_class"].copy(data=[f"class_{i}" for i in range(6)]).assign_attrs(legend="x")
+    problems = mismatches(truth.assign_coords(lc_class=other), truth)
+    assert len(problems) == 1
+    assert "expected legend 'cci_pft' with 6 classes; found 'x'" in problems[0]
+
+
+def test_other_dimensions_are_a_mismatch():
+    truth = make_lai(1)
+    assert "expected dimensions" in mismatches(truth.isel(time=0), truth)[0]
+
+
+def test_classes_in_another_order_and_fewer_times_are_aligned():
+    truth = make_fractions(1)
+    turned = truth.isel(lc_class=[3, 1, 0, 2, 5, 4], year=[2, 0])
+    found, expected = align(turned, truth)
+    assert expected["year"].values.tolist() == [2003, 2001]
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert found["lc_class"].values.tolist() == truth["lc_class"].values.tolist()
+
+
+def test_coordinates_that_differ_by_rounding_are_the_same_grid():
+    truth = make_lai(1, gaps=0)
+    rounded = truth.assign_coords(latitude=truth["latitude"].astype("float32").astype("float64"))
+    assert not np.array_equal(rounded["latitude"], truth["latitude"])
+    found = continuous_scores(continuous_sums(rounded, truth, make_weight()))
+    assert int(found["n"]) == 7 * 5 * 7
+    assert float(found["rmse"]) == 0
+
+
+def test_a_mask_must_be_boolean_and_on_the_grid():
+    grid = make_lai(1).to_dataset()
+    mask = grid["lai"].isel(time=0, drop=True) > 1
+    assert align_mask(mask.transpose(), grid).dims == ("latitude", "longitude")
+    with pytest.raises(CubeError, match="expected booleans"):
+        align_mask(mask.astype(int), grid)
+    with pytest.raises(CubeError, match="expected longitude 9"):
+        align_mask(mask.isel(longitude=slice(1, None)), grid)

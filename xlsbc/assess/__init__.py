@@ -1,0 +1,1 @@
+"""How good a prediction is, always beside what a simple method reaches."""

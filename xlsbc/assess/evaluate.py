@@ -1,0 +1,248 @@
+"""A prediction held against its reference, beside what simple methods reach on the same pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import xarray as xr
+
+from ..errors import CubeError
+from . import baselines as simple
+from .metrics import (
+    align,
+    align_mask,
+    continuous_scores,
+    continuous_sums,
+    fraction_scores,
+    fraction_sums,
+    mask_mismatches,
+    mismatches,
+)
+
+PREDICTION = "prediction"
+
+# Prefix in the table, and the dimension of the classes if it has any.
+_TARGETS = {
+    "lai": ("lai", None),
+    "lu_fraction": ("lu", "lu_class"),
+    "lc_fraction": ("lc", "lc_class"),
+}
+_SCORES = {
+    "rmse": ("root mean square error", None),
+    "bias": ("mean of prediction minus reference", None),
+    "mae": ("mean absolute error", None),
+    "r2": ("one minus error variance over reference variance", "1"),
+    "overall_accuracy": ("share of pixels with the right dominant class", "1"),
+    "miou": ("mean intersection over union of the dominant classes", "1"),
+    "n": ("values compared", "1"),
+}
+_DESCRIPTIONS = {
+    PREDICTION: "what is judged",
+    "class_by_month_climatology": (
+        "mean LAI of the training pixels by month and by the reference's dominant land cover"
+    ),
+    "persistence_of_coarse_totals": (
+        "by coarse cell: land use of the driver, first-year land cover of the training pixels"
+    ),
+    "persistence": "the reference of the year before, in the same pixel",
+}
+
+# Numpy-backed data are scored in such blocks, so that float64 copies stay small.
+_BLOCK = {"year": 1, "time": 12}
+
+
+def evaluate(
+    pred: xr.Dataset,
+    reference: xr.Dataset,
+    *,
+    where: xr.DataArray | None = None,
+    train: xr.DataArray | None = None,
+    baselines: Mapping[str, xr.Dataset | xr.DataArray] | None = None,
+) -> xr.Dataset:
+    """Skill of a prediction and of the baselines.
+
+    Parameters
+    ----------
+    pred
+        Conformed prediction with any of ``lai`` (m2 m-2), ``lu_fraction``, ``lc_fraction`` (1). Its
+        attribute ``xlsbc_given`` names what was given: that is not scored.
+    reference
+        Conformed cube with the same variables on the same grid; it may hold more times and years.
+    where
+        ``(latitude, longitude)``, True in the held-out pixels, which are scored; all by default.
+    train
+        ``(latitude, longitude)``, True in the training pixels, which the baselines are made from;
+        all by default.
+    baselines
+        More products to score, by name: Datasets like ``pred``, or LAI alone.
+
+    Returns
+    -------
+    Dataset
+        Along ``product`` (``"prediction"`` first): ``lai_rmse``, ``lai_bias``, ``lai_mae``
+        (m2 m-2), ``lai_r2`` (1), ``lu_mae``, ``lu_overall_accuracy``, ``lu_miou`` (1), the same for
+        ``lc``, and the number of values compared, ``lai_n``, ``lu_n``, ``lc_n``. Area-weighted, in
+        float64, over the values where the prediction, the product and the reference are finite;
+        NaN with 0 values where there is none. The coordinate ``description`` says what each product
+        is. Computes, reading both datasets block by block.
+
+    Raises
+    ------
+    CubeError
+        If grids, legends, times or masks do not match, or nothing can be scored: lists everything.
+    """
+    extra = _as_datasets(baselines or {})
+    given = str(pred.attrs.get("xlsbc_given", "")).split()
+    names = [n for n in _TARGETS if n in pred and n in reference and n not in given]
+    _require(pred, reference, names, extra, {"where": where, "train": train}, given)
+
+    reference = _in_blocks(reference)
+    held_out = simple.masked_area(reference, where)
+    products = {PREDICTION: _in_blocks(pred), **_simple_products(reference, names, train)}
+    products |= {name: _in_blocks(data) for name, data in extra.items()}
+    table = _scores(products, reference, names, held_out)
+    described = [_DESCRIPTIONS.get(name, "given by the caller") for name in products]
+    table = table.assign_coords(description=("product", described))
+    return table.assign_attrs(_facts(pred, where, train, given))
+
+
+def _simple_products(
+    reference: xr.Dataset, names: list[str], train: xr.DataArray | None
+) -> dict[str, xr.Dataset]:
+    wanted = reference[[*names, *(n for n in ("lc_fraction", "lu_total") if n in reference)]]
+    products = {}
+    if "lai" in names:
+        climatology = simple.class_by_month_climatology(wanted, train)
+        products["class_by_month_climatology"] = climatology.to_dataset()
+    if {"lu_fraction", "lc_fraction"} & set(names):
+        products["persistence_of_coarse_totals"] = simple.persistence_of_coarse_totals(
+            wanted[[n for n in wanted if n in names or n == "lu_total"]], train=train
+        )
+    before = simple.persistence(wanted[names])
+    if before:
+        products["persistence"] = before
+    return products
+
+
+def _scores(
+    products: Mapping[str, xr.Dataset],
+    reference: xr.Dataset,
+    names: list[str],
+    weight: xr.DataArray,
+) -> xr.Dataset:
+    import dask
+
+    sums = {
+        (name, product): _sums(name, data[name], products[PREDICTION][name], reference, weight)
+        for name in names
+        for product, data in products.items()
+        if name in data
+    }
+    (sums,) = dask.compute(sums)
+    columns: dict[str, xr.DataArray] = {}
+    for name in names:
+        prefix, class_dim = _TARGETS[name]
+        scores = fraction_scores if class_dim else continuous_scores
+        rows = [
+            scores(sums[name, product]).expand_dims(product=[product])
+            for product in products
+            if (name, product) in sums
+        ]
+        table = xr.concat(rows, "product").reindex(product=list(products))
+        for score, column in table.items():
+            long_name, units = _SCORES[str(score)]
+            units = units or reference[name].attrs.get("units", "1")
+            column = column.fillna(0).astype("int64") if score == "n" else column
+            columns[f"{prefix}_{score}"] = column.assign_attrs(long_name=long_name, units=units)
+    return xr.Dataset(columns)
+
+
+def _sums(
+    name: str,
+    product: xr.DataArray,
+    prediction: xr.DataArray,
+    reference: xr.Dataset,
+    weight: xr.DataArray,
+) -> xr.Dataset:
+    """Sums over the values that the prediction has as well: one sample for all products."""
+    prediction, truth = align(prediction, reference[name])
+    steps = {dim: truth[dim].values for dim in ("time", "year") if dim in truth.dims}
+    product, _ = align(product.rename(name).reindex(steps), truth)
+    product = product.where(prediction.notnull())
+    class_dim = _TARGETS[name][1]
+    if class_dim:
+        return fraction_sums(product, truth, weight, class_dim)
+    return continuous_sums(product, truth, weight)
+
+
+def _require(
+    pred: xr.Dataset,
+    reference: xr.Dataset,
+    names: list[str],
+    extra: Mapping[str, xr.Dataset],
+    masks: Mapping[str, xr.DataArray | None],
+    given: list[str],
+) -> None:
+    problems = list(_problems(pred, reference, names, extra, masks))
+    if not names:
+        problems.append(
+            f"expected one of {', '.join(_TARGETS)} in both datasets and predicted; found "
+            f"{', '.join(n for n in _TARGETS if n in pred) or 'none'} in the prediction, "
+            f"{', '.join(n for n in _TARGETS if n in reference) or 'none'} in the reference, "
+            f"given {', '.join(given) or 'none'}; conform both"
+        )
+    if problems:
+        raise CubeError("the prediction cannot be evaluated", problems)
+
+
+def _problems(
+    pred: xr.Dataset,
+    reference: xr.Dataset,
+    names: list[str],
+    extra: Mapping[str, xr.Dataset],
+    masks: Mapping[str, xr.DataArray | None],
+) -> Iterator[str]:
+    for name in names:
+        yield from mismatches(pred[name], reference[name])
+        for product, data in extra.items():
+            if name in data:
+                found = mismatches(data[name], reference[name])
+                yield from (f"baseline {product!r}, {problem}" for problem in found)
+    for name, mask in masks.items():
+        if mask is not None:
+            yield from mask_mismatches(mask.rename(name), reference)
+
+
+def _facts(
+    pred: xr.Dataset, where: xr.DataArray | None, train: xr.DataArray | None, given: list[str]
+) -> dict[str, str | int]:
+    """What the numbers rest on, as attributes of the table."""
+    scored = "all pixels" if where is None else f"{int(where.sum()):,} held-out pixels"
+    made = "all pixels" if train is None else f"{int(train.sum()):,} training pixels"
+    facts: dict[str, str | int] = {
+        "title": "Skill",
+        "scored": scored,
+        "baselines_made_from": made,
+        "given": " ".join(given),
+        "emulator": str(pred.attrs.get("xlsbc_emulator", "")),
+    }
+    if where is not None and train is not None:
+        facts["pixels_in_both"] = int((where & align_mask(train, where.to_dataset(name="w"))).sum())
+    return facts
+
+
+def _as_datasets(products: Mapping[str, xr.Dataset | xr.DataArray]) -> dict[str, xr.Dataset]:
+    return {
+        name: data if isinstance(data, xr.Dataset) else data.to_dataset(name="lai")
+        for name, data in products.items()
+    }
+
+
+def _in_blocks(data: xr.Dataset) -> xr.Dataset:
+    """The targets in blocks; what is in blocks already stays in them."""
+    blocks = {
+        name: data[name].chunk({d: n for d, n in _BLOCK.items() if d in data[name].dims})
+        for name in _TARGETS
+        if name in data and not data[name].chunks
+    }
+    return data.assign(blocks)

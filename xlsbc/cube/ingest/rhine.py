@@ -1,0 +1,151 @@
+"""The Rhine at 1/120 degree (~1 km), 682 x 997 pixels: soils, terrain, land cover and LAI.
+
+File
+----
+``rhine_wflow_1km/rhine_staticmaps_lai_1km.nc``: the static maps of the Rhine example of the
+hydrological model wflow_sediment, with a monthly climatology of leaf area index.
+
+The maps state no years: land cover and LAI are put in the nominal year 2000. Elevation and slope
+exist inside the basin only. LAI of December and January is higher than that of February in almost
+every class, as winter retrievals from satellites often are; it is kept as it comes.
+
+References
+----------
+openstreams/wflow, examples/wflow_rhine_sediment, github.com/openstreams/wflow.
+ESA GlobCover project, led by MEDIAS-France and UCLouvain: the legend of the land cover.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from .. import legends, schema, vocabulary
+from ..conform import CLIMATOLOGY
+from ..times import NOMINAL_YEAR
+from .co2 import ANNUAL_LICENSE, co2_annual
+from .source import Layer, gather, open_netcdf
+
+FILE = "rhine_wflow_1km/rhine_staticmaps_lai_1km.nc"
+LICENSE = "GPL-3.0"
+# Two by two chunks of whole seasons: the file's own chunks in space, 8 MB as float32.
+CHUNKS = {"lat": 341, "lon": 499}
+
+MAP = ("lat", "lon")
+STATICS = {
+    "elevation": Layer("dem", "m", MAP),
+    "slope": Layer("slope", "m m-1", MAP),
+    "clay_fraction": Layer("percent_clay", "percent", MAP),
+    "silt_fraction": Layer("percent_silt", "percent", MAP),
+    "soil_porosity": Layer("thetaS", "m3 m-3", MAP),
+    "soil_water_residual": Layer("thetaR", "m3 m-3", MAP),
+    "soil_thickness": Layer("SoilThickness", "mm", MAP),
+    "soil_hydraulic_conductivity": Layer("KsatVer_0cm", "mm day-1", MAP),
+    "canopy_height": Layer("canopy_height", "m", MAP),
+    "built_fraction": Layer("PathFrac", "1", MAP),
+    "water_fraction": Layer("WaterFrac", "1", MAP),
+}
+LAI = Layer("LAI", "m2 m-2", ("month", *MAP))
+COVER = Layer("landuse", "1", MAP)
+
+LAI_COMMENT = (
+    "December and January look too high: on average above February in almost every land cover "
+    "class, as winter retrievals often are. Kept as the source has them. The source states "
+    f"neither product nor years; {NOMINAL_YEAR} is nominal."
+)
+
+
+def rhine(source: str | os.PathLike[str]) -> xr.Dataset:
+    """The cube of the Rhine: statics, CO2, land cover, and the mean year of LAI; lazy.
+
+    Parameters
+    ----------
+    source
+        Folder of the providers' files; holds ``rhine_wflow_1km/`` and ``co2/``.
+
+    Returns
+    -------
+    xarray.Dataset
+        Conformed: latitude 682 x longitude 997 at 1/120 degree, ``time`` 12 months and ``year``
+        of the nominal year 2000. NaN where the source is missing: elevation and slope outside
+        the basin.
+
+    Raises
+    ------
+    SourceError
+        If a file is missing, damaged or holds something else: all problems at once.
+    """
+    maps, co2 = gather(
+        "the files of the Rhine cannot be used",
+        [partial(_maps, source), partial(co2_annual, source)],
+    )
+    cube = xr.Dataset({name: _static(maps, name) for name in STATICS})
+    cube["co2"] = co2.sel(year=[NOMINAL_YEAR])
+    cube["lc_fraction"] = _land_cover(maps[COVER.variable])
+    cube["lai"] = _leaf_area_index(maps[LAI.variable])
+    return schema.conform(cube.assign_attrs(_attributes()))
+
+
+def nominal_months() -> np.ndarray:
+    """Starts of the 12 months of the nominal year, datetime64[ns]."""
+    start = np.datetime64(str(NOMINAL_YEAR), "M")
+    return np.arange(start, start + 12).astype("datetime64[ns]")
+
+
+def standard(da: xr.DataArray, name: str, **attrs: str) -> xr.DataArray:
+    """A field in the vocabulary's unit, float32, with its attributes and no others."""
+    converted = vocabulary.convert(da, vocabulary.VOCABULARY[name].units).astype(np.float32)
+    return converted.drop_attrs().assign_attrs(vocabulary.attributes(name) | attrs).rename(name)
+
+
+def _maps(source: str | os.PathLike[str]) -> xr.Dataset:
+    maps = open_netcdf(Path(source) / FILE, [*STATICS.values(), LAI, COVER], chunks=CHUNKS)
+    return maps.rename(lat="latitude", lon="longitude")
+
+
+def _static(maps: xr.Dataset, name: str) -> xr.DataArray:
+    layer = maps[STATICS[name].variable]
+    if name == "slope":
+        # From rise over run to the angle that ground_slope_angle is.
+        layer = xr.ufuncs.rad2deg(xr.ufuncs.arctan(layer)).assign_attrs(units="degree")
+    return standard(layer, name)
+
+
+def _land_cover(codes: xr.DataArray) -> xr.DataArray:
+    fractions = legends.apply_crosswalk(codes, "globcover-cci_pft", "lc_class")
+    fractions = fractions.expand_dims(year=[NOMINAL_YEAR]).astype(np.float32)
+    return fractions.drop_attrs(deep=False).assign_attrs(
+        vocabulary.attributes("lc_fraction"),
+        comment=f"GlobCover classes as plant functional types; {NOMINAL_YEAR} is nominal",
+    )
+
+
+def _leaf_area_index(lai: xr.DataArray) -> xr.DataArray:
+    lai = lai.rename(month="time").assign_coords(time=nominal_months())
+    return standard(lai, "lai", cell_methods=CLIMATOLOGY, comment=LAI_COMMENT)
+
+
+def _attributes() -> dict[str, str]:
+    return {
+        "Conventions": "CF-1.12",
+        "title": "Land surface of the Rhine at 1/120 degree",
+        "summary": (
+            "Terrain, soils, land cover as fractions of plant functional types, and the mean year "
+            "of leaf area index. Elevation and slope exist inside the basin only."
+        ),
+        "source": (
+            "openstreams/wflow, examples/wflow_rhine_sediment (static maps and LAI climatology; "
+            "land cover in the legend of ESA GlobCover, credit ESA and UCLouvain); "
+            "NOAA Global Monitoring Laboratory (CO2)"
+        ),
+        "license": f"{LICENSE} (maps); {ANNUAL_LICENSE} (CO2)",
+        "references": (
+            "github.com/openstreams/wflow; doi:10.5194/gmd-8-2315-2015 (classes to plant "
+            "functional types); doi:10.15138/9N0H-ZH07 (CO2)"
+        ),
+        "history": f"xlsbc.cube.ingest.rhine: read from {FILE}; values in CF units",
+    }

@@ -1,0 +1,296 @@
+"""The emulator: a specification and the weights that go with it, and its directory on disk.
+
+``emulator.json`` (the `Spec`), ``weights.safetensors`` and ``README.md`` (a model card made from
+the facts in the specification). Weights are checked against their digest and against the shapes
+that the specification asks for before anything is allocated; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import fsspec
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from xlsbc.cube.legends import Legend, compatible, legend
+from xlsbc.emulator.sample import HARMONICS, Sample
+from xlsbc.emulator.spec import Spec
+from xlsbc.errors import EmulatorError
+from xlsbc.models.network import Inputs, Network, Outputs
+
+__all__ = ["Emulator", "build", "stack"]
+
+SPEC_FILE = "emulator.json"
+WEIGHTS_FILE = "weights.safetensors"
+CARD_FILE = "README.md"
+LARGEST_SPEC = 2**20
+"""Bytes; the document of an emulator with hundreds of inputs is a tenth of it."""
+
+
+class Emulator:
+    """Land use, land cover and leaf area index from a cube, learned together.
+
+    Parameters
+    ----------
+    spec
+        What it is.
+    network
+        Its network, in evaluation mode; of the shapes that `spec` asks for.
+    """
+
+    def __init__(self, spec: Spec, network: Network) -> None:
+        self.spec = spec
+        self.network = network.eval()
+
+    @property
+    def hash(self) -> str:
+        """Digest of the specification and weights: equal emulators have equal hashes."""
+        return hashlib.sha256(self._document().encode()).hexdigest()
+
+    @property
+    def lu(self) -> Legend:
+        """Legend of its land use."""
+        return legend(self.spec.lu_legend)
+
+    @property
+    def lc(self) -> Legend:
+        """Legend of its land cover."""
+        return legend(self.spec.lc_legend)
+
+    @property
+    def halo(self) -> int:
+        """Pixels of context that a prediction needs on every side."""
+        return self.network.halo
+
+    def __repr__(self) -> str:
+        return f"<xlsbc.Emulator {self.hash[:12]}: {self.summary()}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return loads, (self._document(), self._weights())
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        return "xlsbc.Emulator", self.hash
+
+    def summary(self) -> str:
+        """One line: backbone, size, inputs, targets."""
+        count = sum(p.numel() for p in self.network.parameters())
+        inputs = ", ".join(v.name for v in self.spec.inputs) + (", lu_total" * self.spec.driver)
+        return (
+            f"{self.spec.architecture.backbone} of {count / 1e6:.2f} M parameters; "
+            f"from {inputs}; to {', '.join(self.spec.targets)}"
+        )
+
+    def run(self, samples: Sequence[Sample]) -> Outputs:
+        """Fields of a batch of windows of equal size, less the halo, without gradients.
+
+        Raises
+        ------
+        EmulatorError
+            If the fractions given are not a combination that it learned with.
+        """
+        device = next(self.network.parameters()).device
+        with torch.inference_mode():
+            return self.network(stack(samples).to(device), rim=self.halo)
+
+    def save(self, url: str) -> str:
+        """Write the artefact and return where it is.
+
+        Parameters
+        ----------
+        url
+            Directory, any fsspec URL. Weights go first and the specification last, so that a
+            directory with an ``emulator.json`` is whole.
+        """
+        fs, path = fsspec.core.url_to_fs(str(url))
+        fs.makedirs(path, exist_ok=True)
+        document = self._document()
+        for name, content in (
+            (WEIGHTS_FILE, self._weights()),
+            (CARD_FILE, card(self).encode()),
+            (SPEC_FILE, document.encode()),
+        ):
+            fs.pipe_file(f"{path}/{name}", content)
+        return str(url)
+
+    @classmethod
+    def open(cls, url: str) -> Emulator:
+        """Emulator at a URL.
+
+        Raises
+        ------
+        EmulatorError
+            If there is none, if its specification is not valid, or if its weights are damaged
+            or not those of the specification.
+        """
+        fs, path = fsspec.core.url_to_fs(str(url))
+        try:
+            size = fs.size(f"{path}/{SPEC_FILE}")
+            if size is not None and size > LARGEST_SPEC:
+                raise EmulatorError(
+                    f"{SPEC_FILE} at {url} has {size} bytes; at most {LARGEST_SPEC} were expected"
+                )
+            document = fs.cat_file(f"{path}/{SPEC_FILE}")
+            weights = fs.cat_file(f"{path}/{WEIGHTS_FILE}")
+        except FileNotFoundError as error:
+            raise EmulatorError(
+                f"no emulator at {url}: expected a directory with {SPEC_FILE} and {WEIGHTS_FILE}; "
+                "check the path, or train one with xlsbc.fit"
+            ) from error
+        return loads(document, weights)
+
+    def _weights(self) -> bytes:
+        state = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
+        return save_tensors(state)
+
+    def _document(self) -> str:
+        digest = hashlib.sha256(self._weights()).hexdigest()
+        return self.spec.model_copy(update={"weights_sha256": digest}).model_dump_json(indent=1)
+
+
+def loads(document: bytes | str, weights: bytes) -> Emulator:
+    """Emulator from the contents of its two files.
+
+    Raises
+    ------
+    EmulatorError
+        As `Emulator.open`.
+    """
+    try:
+        spec = Spec.model_validate_json(document)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise EmulatorError(
+            f"{SPEC_FILE} is not the specification of an emulator", problems
+        ) from None
+    found = hashlib.sha256(weights).hexdigest()
+    if found != spec.weights_sha256:
+        raise EmulatorError(
+            f"weights have sha256 {found[:12]}…, the specification expects "
+            f"{spec.weights_sha256[:12] or 'none'}…: the file is damaged or of another emulator"
+        )
+    with torch.device("meta"):
+        expected = {k: tuple(v.shape) for k, v in build(spec).state_dict().items()}
+    compare(expected, shapes(weights))
+    state = load_tensors(weights)
+    broken = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
+    if broken:
+        raise EmulatorError("weights are not finite", broken)
+    network = build(spec)
+    network.load_state_dict(state, strict=True)
+    return Emulator(spec, network)
+
+
+def build(spec: Spec) -> Network:
+    """Network of a specification, freshly initialised from torch's random state.
+
+    Raises
+    ------
+    LegendError
+        If the legends are unknown or have no table of compatible classes.
+    """
+    lu, lc = legend(spec.lu_legend), legend(spec.lc_legend)
+    sizes = spec.architecture
+    return Network(
+        static=len(spec.static) + len(spec.optional) + 1,
+        forcing=len(spec.forcing) + 2 * HARMONICS + len(spec.scalars),
+        compatible=as_tensor(compatible(lu, lc)),
+        bounds=as_tensor(np.array([c.lai_max for c in lc.classes], dtype=np.float32)),
+        driver=spec.driver,
+        given=spec.may_be_given,
+        width=sizes.width,
+        dropout=sizes.dropout,
+        climate=sizes.climate,
+        history=spec.history,
+        hidden=sizes.hidden,
+    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def stack(samples: Sequence[Sample]) -> Inputs:
+    """Samples of equal shapes as one batch."""
+    first = samples[0]
+
+    def batch(name: str) -> Any:
+        if getattr(first, name) is None:
+            return None
+        return as_tensor(np.stack([getattr(sample, name) for sample in samples]))
+
+    return Inputs(**{field.name: batch(field.name) for field in dataclasses.fields(Inputs)})
+
+
+def as_tensor(values: np.ndarray) -> Tensor:
+    """Tensor on the default device; the constants of a network built on ``meta`` have values."""
+    return torch.from_numpy(np.ascontiguousarray(values))
+
+
+def shapes(weights: bytes) -> dict[str, tuple[int, ...]]:
+    """Shapes in a safetensors file, from its header alone."""
+    try:
+        (length,) = struct.unpack("<Q", weights[:8])
+        header = json.loads(weights[8 : 8 + length])
+        return {k: tuple(v["shape"]) for k, v in header.items() if k != "__metadata__"}
+    except (struct.error, ValueError, KeyError, TypeError) as error:
+        raise EmulatorError(f"{WEIGHTS_FILE} is not a safetensors file") from error
+
+
+def compare(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
+    """Refuse weights that are not, name by name and shape by shape, what was expected."""
+    problems = [f"{k} is missing" for k in expected.keys() - found.keys()]
+    problems += [f"{k} is not expected" for k in found.keys() - expected.keys()]
+    problems += [
+        f"{k} should be {expected[k]} and is {found[k]}"
+        for k in expected.keys() & found.keys()
+        if expected[k] != found[k]
+    ]
+    if problems:
+        raise EmulatorError("weights are not those of the specification", sorted(problems))
+
+
+def card(emulator: Emulator) -> str:
+    """Model card, markdown, from the facts of the specification."""
+    spec = emulator.spec
+    lines = [
+        "---",
+        f"license: {spec.license}",
+        "library_name: xlsbc",
+        "---",
+        f"# xlsbc emulator {emulator.hash[:12]}",
+        "",
+        f"{emulator.summary()}.",
+        "",
+        "## Inputs",
+        "",
+        "| name | units | standard name | may be missing |",
+        "|---|---|---|---|",
+        *(
+            f"| {v.name} | {v.units} | {v.standard_name or ''} | {'yes' if v.optional else 'no'} |"
+            for v in spec.inputs
+        ),
+        "",
+        f"Target grid {spec.lattice.dlat:.6g} x {spec.lattice.dlon:.6g} degrees; "
+        f"{len(spec.steps)} leaf-area steps a year, each from {spec.history} steps of climate.",
+        "",
+        "## Trained on",
+        "",
+        *(f"- {key}: {value}" for key, value in spec.provenance.items()),
+    ]
+    if spec.scores:
+        lines += ["", "## Scores on held-out blocks", "", "| score | value |", "|---|---|"]
+        lines += [f"| {k} | {v:.4g} |" for k, v in spec.scores.items() if v is not None]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "Use it on the grid spacing, climate and legends it was trained with. It is not a "
+        "land-surface model and says nothing of places unlike those above.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,163 @@
+"""What an emulator is, as data: everything but its weights, one JSON document.
+
+A document is read strictly (unknown or missing fields are errors) and holds no code, no path and
+no expression: opening an emulator from anyone runs nothing of theirs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Architecture", "Given", "InputVariable", "Lattice", "Spec", "Split", "Target"]
+
+FORMAT_VERSION: Final = 1
+
+Given = Literal["lu_fraction", "lc_fraction"]
+Target = Literal["lu_fraction", "lc_fraction", "lai"]
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Document(BaseModel):
+    """A frozen part of the specification."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class InputVariable(Document):
+    """One input and how it is scaled: ``(transform(x) - mean) / std``.
+
+    Parameters
+    ----------
+    name
+        Canonical name in the cube.
+    units, standard_name
+        What the values must be.
+    transform
+        "log" for quantities spread over orders of magnitude.
+    mean, std
+        Moments over the training pixels, after the transform.
+    optional
+        Whether it may be missing at a pixel: the network was shown where it was missing in
+        training. A pixel that misses any other input is predicted as missing.
+    """
+
+    name: Name
+    units: Name
+    standard_name: str | None = None
+    transform: Literal["identity", "log"] = "identity"
+    mean: Finite = 0.0
+    std: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    optional: bool = False
+
+
+class Architecture(Document):
+    """Sizes of the network, see `xlsbc.models.network.Network`."""
+
+    backbone: Literal["unet"] = "unet"
+    width: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=6)
+    ] = (32, 64, 128)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    climate: Annotated[int, Field(ge=1, le=4096)] = 16
+    hidden: Annotated[int, Field(ge=1, le=4096)] = 48
+
+
+class Lattice(Document):
+    """Where windows lie: tiles of so many pixels from 90 N, 180 W on the target grid."""
+
+    dlat: Annotated[float, Field(gt=0, le=10)]
+    dlon: Annotated[float, Field(gt=0, le=10)]
+    tile: Annotated[int, Field(ge=1, le=16384)] = 240
+
+
+class Split(Document):
+    """Spatial blocks held out of training, with a buffer around them.
+
+    Parameters
+    ----------
+    size
+        Side of a block, pixels.
+    buffer
+        Pixels around a held-out block that serve neither training nor scores.
+    fraction
+        Share of blocks held out.
+    seed
+        Of the draw.
+    """
+
+    size: Annotated[int, Field(ge=1)] = 96
+    buffer: Annotated[int, Field(ge=0)] = 12
+    fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    seed: int = 0
+
+
+class Spec(Document):
+    """An emulator without its weights.
+
+    Parameters
+    ----------
+    format_version
+        Of this document.
+    static, forcing, scalars
+        Inputs on the target grid, on the forcing grid, and one number a year.
+    driver
+        Whether coarse land-use totals (``lu_total``) are an input.
+    targets
+        What it learned and predicts.
+    given
+        Combinations of fractions that may be given to it; it learned with each.
+    steps
+        Month and day on which each leaf-area step of a year starts.
+    history
+        Leaf-area steps of climate that bear on one, itself included.
+    lu_legend, lc_legend
+        Legends of its classes.
+    architecture, lattice, split
+        See there.
+    weights_sha256
+        Digest of the weights file.
+    provenance, scores
+        What it was trained on and how well it did; free text and numbers for people.
+    license
+        SPDX identifier.
+    """
+
+    format_version: Literal[1] = FORMAT_VERSION
+    static: Annotated[tuple[InputVariable, ...], Field(max_length=256)] = ()
+    forcing: Annotated[tuple[InputVariable, ...], Field(max_length=256)] = ()
+    scalars: Annotated[tuple[InputVariable, ...], Field(max_length=16)] = ()
+    driver: bool = False
+    targets: tuple[Target, ...]
+    given: tuple[tuple[Given, ...], ...] = ((),)
+    steps: Annotated[
+        tuple[tuple[Annotated[int, Field(ge=1, le=12)], Annotated[int, Field(ge=1, le=31)]], ...],
+        Field(min_length=1, max_length=366),
+    ]
+    history: Annotated[int, Field(ge=1, le=366)] = 12
+    lu_legend: Name = "luh2"
+    lc_legend: Name = "cci_pft"
+    architecture: Architecture = Architecture()
+    lattice: Lattice
+    split: Split | None = None
+    weights_sha256: str = ""
+    provenance: dict[str, Any] = {}
+    scores: dict[str, float | None] = {}
+    license: str = "Apache-2.0"
+
+    @property
+    def inputs(self) -> tuple[InputVariable, ...]:
+        """Every input variable."""
+        return (*self.static, *self.forcing, *self.scalars)
+
+    @property
+    def optional(self) -> tuple[InputVariable, ...]:
+        """Static inputs that may be missing; each has a channel that says where it is."""
+        return tuple(variable for variable in self.static if variable.optional)
+
+    @property
+    def may_be_given(self) -> tuple[str, ...]:
+        """Every fraction that some combination gives."""
+        return tuple(sorted({name for names in self.given for name in names}))

@@ -1,0 +1,72 @@
+"""What can go wrong, in the words of the domain.
+
+Every error lists all problems it knows of, each as *what was expected; what was found; what to do*,
+and is also the builtin error that a caller who knows nothing of xlsbc would catch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "CubeError",
+    "EmulatorError",
+    "GridError",
+    "LegendError",
+    "LsbcError",
+    "SourceError",
+    "TrainingError",
+    "UnitsError",
+]
+
+
+class LsbcError(Exception):
+    """Any error that xlsbc raises on purpose.
+
+    Parameters
+    ----------
+    summary
+        What could not be done.
+    problems
+        Every reason found, one sentence each; numbered in the text when there are any.
+    """
+
+    def __init__(self, summary: str, problems: Sequence[str] = ()) -> None:
+        # Both go into `args`: that is what pickle calls the class with on a Dask worker's way home.
+        super().__init__(summary, tuple(problems))
+        self.summary = summary
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        if not self.problems:
+            return self.summary
+        numbered = (f"({i}) {p.rstrip('.')}" for i, p in enumerate(self.problems, start=1))
+        return f"{self.summary}: {'; '.join(numbered)}."
+
+
+class CubeError(LsbcError, ValueError):
+    """A dataset is not a cube, or not the cube that was needed."""
+
+
+class UnitsError(CubeError):
+    """A unit is missing, not understood, or of another quantity."""
+
+
+class LegendError(CubeError):
+    """A class code, class name or legend is unknown."""
+
+
+class GridError(CubeError):
+    """A grid is not a regular latitude-longitude grid."""
+
+
+class SourceError(LsbcError, ValueError):
+    """A provider's file is missing or is not what it should be."""
+
+
+class EmulatorError(LsbcError, ValueError):
+    """An emulator cannot be read, or does not fit what it is asked for."""
+
+
+class TrainingError(LsbcError, RuntimeError):
+    """Training cannot start or cannot go on."""

@@ -1,0 +1,1 @@
+"""Predicting with an emulator, lazily and tile by tile."""

@@ -1,0 +1,1 @@
+"""What an emulator is made of: torch modules only, no dask, zarr or xarray."""

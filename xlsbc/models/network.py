@@ -1,0 +1,192 @@
+"""The network: climate encoder, backbone once a year, land head, leaf head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xlsbc.models.heads import LandHead, LeafHead
+from xlsbc.models.temporal import TemporalEncoder, sample, upsample
+from xlsbc.models.unet import UNet
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the network takes, for a batch of windows of one year each; nothing is missing.
+
+    Missing values were replaced by 0 after scaling, and a channel of `static` says where.
+    """
+
+    static: Tensor
+    """``(batch, channel, y, x)``, scaled, 1."""
+    forcing: Tensor
+    """``(batch, forcing_step, channel, forcing_y, forcing_x)``, scaled, 1."""
+    pooling: Tensor
+    """``(batch, history - 1 + step, forcing_step)``, 1; rows sum to 1."""
+    row: Tensor
+    """``(batch, y)``, where the pixels lie on the forcing's axis, as fractional index."""
+    column: Tensor
+    """``(batch, x)``, likewise."""
+    driver: Tensor | None = None
+    """``(batch, lu, driver_y, driver_x)``, fractions, 1."""
+    driver_row: Tensor | None = None
+    driver_column: Tensor | None = None
+    lu: Tensor | None = None
+    """``(batch, lu, y, x)``, given land use fractions, 1; `None` where it is to be generated."""
+    lc: Tensor | None = None
+    """``(batch, lc, y, x)``, given land cover fractions, likewise."""
+
+    def to(self, device: torch.device | str) -> Inputs:
+        """The same inputs on `device`."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        held = {k: v.to(device, non_blocking=True) for k, v in values.items() if v is not None}
+        return Inputs(**held)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the network gives, all 1: fractions sum to 1 over their classes."""
+
+    lu: Tensor
+    """``(batch, lu, y, x)``."""
+    lc: Tensor
+    """``(batch, lc, y, x)``."""
+    lai: Tensor
+    """``(batch, step, y, x)``, the sum over classes of ``lc`` times ``leaves``."""
+    leaves: Tensor
+    """``(batch, step, leafy class, y, x)``, leaf area index of the classes that bear leaves."""
+
+
+class Network(nn.Module):
+    """Land use, land cover and leaf area index of a year, consistent by construction.
+
+    Parameters
+    ----------
+    static, forcing
+        Channels of `Inputs.static` and `Inputs.forcing`.
+    compatible
+        ``(lu, lc)`` boolean: which pairs of land use and land cover can be.
+    bounds
+        ``(lc,)`` largest leaf area index of each class, 1.
+    driver
+        Whether coarse land-use totals are an input.
+    given
+        Names of the fractions ("lu_fraction", "lc_fraction") that may be given.
+    width, dropout
+        Of the backbone, see `UNet`.
+    climate, history
+        Channels and length of the `TemporalEncoder`.
+    hidden
+        Channels inside the `LeafHead`.
+    """
+
+    def __init__(
+        self,
+        *,
+        static: int,
+        forcing: int,
+        compatible: Tensor,
+        bounds: Tensor,
+        driver: bool,
+        given: tuple[str, ...],
+        width: tuple[int, ...],
+        dropout: float,
+        climate: int,
+        history: int,
+        hidden: int,
+    ) -> None:
+        super().__init__()
+        n_lu, n_lc = compatible.shape
+        self.takes_lu = "lu_fraction" in given
+        self.takes_lc = "lc_fraction" in given
+        channels = static + climate + driver * n_lu
+        channels += self.takes_lu * (n_lu + 1) + self.takes_lc * (n_lc + 1)
+        self.encoder = TemporalEncoder(forcing, climate, history)
+        self.backbone = UNet(channels, width, dropout)
+        self.land = LandHead(self.backbone.channels_out, compatible)
+        self.leaf = LeafHead(self.backbone.channels_out, climate, bounds, hidden)
+        self.n_lu, self.n_lc = n_lu, n_lc
+        self.mixed = False  # runs the backbone in mixed precision; heads stay float32
+
+    @property
+    def stride(self) -> int:
+        """Pixels of which windows must start on, and measure, multiples."""
+        return self.backbone.stride
+
+    @property
+    def halo(self) -> int:
+        """Pixels at the rim of a window that depend on what lies beyond it."""
+        return self.backbone.halo
+
+    def forward(self, inputs: Inputs, rim: int = 0) -> Outputs:
+        """Fields of the year for every pixel of a batch of windows, less a rim of so many pixels.
+
+        The heads take one step at a time: twelve at once would need twelve times the memory, and
+        most of the time would go into getting it.
+        """
+        climate, features = self.features(inputs)
+        inner = slice(rim, -rim or None)
+        shape = features[..., inner, inner].shape[-2:]
+        flat = features[..., inner, inner].flatten(2)
+        given = (
+            None if given is None else given[..., inner, inner].flatten(2)
+            for given in (inputs.lu, inputs.lc)
+        )
+        lu, lc = self.land(flat, *given)
+        coarse = self.leaf.stepwise(climate.movedim(2, -1)).movedim(-1, 2)
+        row, column = inputs.row[:, inner], inputs.column[:, inner]
+        steps = [
+            self.leaf(flat, lc, upsample(step[:, None], row, column).flatten(3))
+            for step in coarse.unbind(1)
+        ]
+        lai, leaves = (torch.cat(fields, dim=1) for fields in zip(*steps, strict=True))
+        return Outputs(*(x.unflatten(-1, shape) for x in (lu, lc, lai, leaves)))
+
+    def features(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Climate state ``(batch, step, climate, coarse_y, coarse_x)`` and yearly features.
+
+        The features, ``(batch, channel, y, x)``, are float32 whatever the backbone ran in.
+        """
+        climate = self.encoder(inputs.forcing, inputs.pooling)
+        x = self.channels(inputs, climate.mean(1)).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
+            features = self.backbone(x)
+        return climate, features.float()
+
+    def at(self, inputs: Inputs, y: Tensor, x: Tensor) -> Outputs:
+        """Fields of the year at some pixels only, ``(batch, pixel)`` each: what training needs.
+
+        The same values as `forward` there; the heads, which look at one pixel at a time and
+        would cost most of a training step, run on labelled pixels alone.
+        """
+        climate, features = self.features(inputs)
+        batch = torch.arange(len(y), device=y.device)[:, None]
+        pick = lambda field: field[batch, :, y, x].transpose(1, 2)  # noqa: E731
+        given = (None if given is None else pick(given) for given in (inputs.lu, inputs.lc))
+        lu, lc = self.land(pick(features), *given)
+        step = self.leaf.stepwise(climate.movedim(2, -1)).movedim(-1, 2)
+        step = sample(step, inputs.row.gather(1, y), inputs.column.gather(1, x))
+        return Outputs(lu, lc, *self.leaf(pick(features), lc, step))
+
+    def channels(self, inputs: Inputs, annual: Tensor) -> Tensor:
+        """The backbone's input ``(batch, channel, y, x)``, coarse fields brought to fine pixels."""
+        parts = [inputs.static, upsample(annual, inputs.row, inputs.column)]
+        if inputs.driver is not None:
+            assert inputs.driver_row is not None
+            assert inputs.driver_column is not None
+            parts.append(upsample(inputs.driver, inputs.driver_row, inputs.driver_column))
+        if self.takes_lu:
+            parts.append(with_flag(inputs.lu, self.n_lu, inputs.static))
+        if self.takes_lc:
+            parts.append(with_flag(inputs.lc, self.n_lc, inputs.static))
+        return torch.cat(parts, dim=1)
+
+
+def with_flag(fraction: Tensor | None, classes: int, like: Tensor) -> Tensor:
+    """Given fractions and a channel of ones, or zeros where they are not given."""
+    if fraction is None:
+        return like.new_zeros(like.shape[0], classes + 1, *like.shape[-2:])
+    return torch.cat((fraction, torch.ones_like(fraction[:, :1])), dim=1)

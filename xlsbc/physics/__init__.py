@@ -1,0 +1,1 @@
+"""What must hold between land use, land cover and leaves, and how far it does."""

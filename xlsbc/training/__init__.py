@@ -1,0 +1,1 @@
+"""Fitting an emulator to a cube."""
