@@ -1,6 +1,6 @@
 """What a newcomer waits for: import time, and wall time, memory and skill of the quickstart.
 
-    python benchmarks/first_minutes.py [--source PATH] [--runs N]
+    python benchmarks/first_minutes.py [--source PATH] [--runs N] [--out DIR]
 
 Prints Markdown for RESULTS.md. Import times are medians of N fresh processes, beside
 ``import xarray`` in the same round; the quickstart is one process, its memory the largest of it.
@@ -38,9 +38,9 @@ def imports(runs: int) -> None:
         print(f"| {name} | {value:.2f} | {value - bare:.2f} |")
 
 
-def quickstart(source: str | None) -> None:
+def quickstart(source: str | None, keep: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
+        out = Path(keep or folder) / "run"
         command = [sys.executable, "-m", "xlsbc", "quickstart", "--out", str(out)]
         wall = seconds([*command, *(["--source", source] if source else [])])
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
@@ -62,13 +62,14 @@ def number(text: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source")
+    parser.add_argument("--out", help="keep the results here")
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     data = "real land" if options.source else "synthetic world"
     machine = f"{os.cpu_count()} CPU cores ({platform.machine()})"
     print(f"Machine: {machine}, Python {platform.python_version()}; data: {data}, seed 0\n")
     imports(options.runs)
-    quickstart(options.source)
+    quickstart(options.source, options.out)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ REAL = {
             "given": [("lc_fraction",)],
             "optional": ("elevation", "slope"),
             "steps": 2000,
+            "learning_rate": 6e-3,
             "architecture": Architecture(hidden=64),
         },
         share=0.75,
@@ -78,7 +79,13 @@ REAL = {
     "oetztal": Recipe(
         "Ötztal Alps",
         given=("lc_fraction",),
-        fit={"given": [("lc_fraction",)], "position": True, "steps": 600},
+        fit={
+            "given": [("lc_fraction",)],
+            "position": True,
+            "steps": 800,
+            "learning_rate": 6e-3,
+            "architecture": Architecture(hidden=64),
+        },
         share=0.25,
         boosting=True,
     ),
@@ -171,6 +178,7 @@ def run(
     parts = split_map(cube, split)
     budget = None if minutes is None else minutes * recipe.share
     emulator = fit(cube, split=split, seed=seed, minutes=budget, progress=progress, **recipe.fit)
+    emulator.save(str(folder / "emulator"))
     clock.lap("fit")
     prediction = predict(cube, emulator, given=recipe.given)
     write(prediction, str(folder / "prediction.zarr"), progress=progress)
@@ -189,7 +197,7 @@ def run(
     emulator = Emulator(
         emulator.spec.model_copy(update={"scores": numbers(scores)}), emulator.network
     )
-    emulator.save(str(folder / "emulator"))
+    emulator.save(str(folder / "emulator"))  # now with its scores
     facts = describe(cube, emulator, recipe, seed, clock, rivals)
     return Section(recipe.name, cube, prediction, scores, consistency, facts, held_out)
 

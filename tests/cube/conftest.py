@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -59,14 +58,3 @@ def raw() -> Callable[..., xr.Dataset]:
         return ds.assign_coords(held)
 
     return make
-
-
-@pytest.fixture
-def no_compute() -> Iterator[None]:
-    """Any compute of a Dask graph is an error."""
-
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("something was computed")
-
-    with dask.config.set(scheduler=refuse):
-        yield

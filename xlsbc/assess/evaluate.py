@@ -44,7 +44,13 @@ _DESCRIPTIONS = {
     "persistence_of_coarse_totals": (
         "by coarse cell: land use of the driver, first-year land cover of the training pixels"
     ),
-    "persistence": "the reference of the year before, in the same pixel",
+    "persistence": (
+        "the reference of the year before, in the same pixel: it sees the held-out pixels' past"
+    ),
+    "gradient_boosting": (
+        "histogram gradient boosting on single pixels, with the inputs, given values and split "
+        "of the prediction"
+    ),
 }
 
 # Numpy-backed data are scored in such blocks, so that float64 copies stay small.

@@ -219,8 +219,8 @@ def attributes(name: str) -> dict[str, str]:
     Parameters
     ----------
     name
-        A name in `VOCABULARY`, or latitude, longitude, their ``forcing_`` and ``driver_`` kin, time,
-        forcing_time or year.
+        A name in `VOCABULARY`, or latitude, longitude, their ``forcing_`` and ``driver_`` kin,
+        time, forcing_time or year.
 
     Returns
     -------

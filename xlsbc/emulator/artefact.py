@@ -18,14 +18,16 @@ import fsspec
 import numpy as np
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from xlsbc.cube.legends import Legend, compatible, legend
-from xlsbc.emulator.sample import HARMONICS, Sample
+from xlsbc.emulator.sample import Sample
 from xlsbc.emulator.spec import Spec
-from xlsbc.errors import EmulatorError
+from xlsbc.emulator.steps import HARMONICS
+from xlsbc.errors import EmulatorError, LegendError
 from xlsbc.models.network import Inputs, Network, Outputs
 
 __all__ = ["Emulator", "build", "stack"]
@@ -54,8 +56,11 @@ class Emulator:
 
     @property
     def hash(self) -> str:
-        """Digest of the specification and weights: equal emulators have equal hashes."""
-        return hashlib.sha256(self._document().encode()).hexdigest()
+        """Digest of the specification and weights: equal emulators have equal hashes.
+
+        Scores do not count: a prediction, from which they are made, names the emulator before.
+        """
+        return hashlib.sha256(self._document(scores={}).encode()).hexdigest()
 
     @property
     def lu(self) -> Legend:
@@ -91,14 +96,9 @@ class Emulator:
         )
 
     def run(self, samples: Sequence[Sample]) -> Outputs:
-        """Fields of a batch of windows of equal size, less the halo, without gradients.
-
-        Raises
-        ------
-        EmulatorError
-            If the fractions given are not a combination that it learned with.
-        """
-        device = next(self.network.parameters()).device
+        """Fields of a batch of windows of equal size, less the halo; on a GPU if there is one."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.network.to(device)  # moves it the first time only
         with torch.inference_mode():
             return self.network(stack(samples).to(device), rim=self.halo)
 
@@ -113,11 +113,10 @@ class Emulator:
         """
         fs, path = fsspec.core.url_to_fs(str(url))
         fs.makedirs(path, exist_ok=True)
-        document = self._document()
         for name, content in (
             (WEIGHTS_FILE, self._weights()),
             (CARD_FILE, card(self).encode()),
-            (SPEC_FILE, document.encode()),
+            (SPEC_FILE, self._document().encode()),
         ):
             fs.pipe_file(f"{path}/{name}", content)
         return str(url)
@@ -141,7 +140,7 @@ class Emulator:
                 )
             document = fs.cat_file(f"{path}/{SPEC_FILE}")
             weights = fs.cat_file(f"{path}/{WEIGHTS_FILE}")
-        except FileNotFoundError as error:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise EmulatorError(
                 f"no emulator at {url}: expected a directory with {SPEC_FILE} and {WEIGHTS_FILE}; "
                 "check the path, or train one with xlsbc.fit"
@@ -152,9 +151,10 @@ class Emulator:
         state = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
         return save_tensors(state)
 
-    def _document(self) -> str:
+    def _document(self, **changes: Any) -> str:
         digest = hashlib.sha256(self._weights()).hexdigest()
-        return self.spec.model_copy(update={"weights_sha256": digest}).model_dump_json(indent=1)
+        spec = self.spec.model_copy(update={"weights_sha256": digest, **changes})
+        return spec.model_dump_json(indent=1)
 
 
 def loads(document: bytes | str, weights: bytes) -> Emulator:
@@ -178,10 +178,16 @@ def loads(document: bytes | str, weights: bytes) -> Emulator:
             f"weights have sha256 {found[:12]}…, the specification expects "
             f"{spec.weights_sha256[:12] or 'none'}…: the file is damaged or of another emulator"
         )
-    with torch.device("meta"):
-        expected = {k: tuple(v.shape) for k, v in build(spec).state_dict().items()}
+    try:
+        with torch.device("meta"):
+            expected = {k: tuple(v.shape) for k, v in build(spec).state_dict().items()}
+    except LegendError as error:
+        raise EmulatorError(f"the emulator's legends are not known here: {error}") from error
     compare(expected, shapes(weights))
-    state = load_tensors(weights)
+    try:
+        state = load_tensors(weights)
+    except SafetensorError as error:
+        raise EmulatorError(f"{WEIGHTS_FILE} is damaged: {error}") from error
     broken = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
     if broken:
         raise EmulatorError("weights are not finite", broken)
@@ -238,7 +244,7 @@ def shapes(weights: bytes) -> dict[str, tuple[int, ...]]:
         (length,) = struct.unpack("<Q", weights[:8])
         header = json.loads(weights[8 : 8 + length])
         return {k: tuple(v["shape"]) for k, v in header.items() if k != "__metadata__"}
-    except (struct.error, ValueError, KeyError, TypeError) as error:
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EmulatorError(f"{WEIGHTS_FILE} is not a safetensors file") from error
 
 

@@ -10,20 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from xlsbc.cube.grid import position
+from xlsbc.cube.grid import Grid, position
 from xlsbc.emulator.spec import InputVariable, Spec
+from xlsbc.emulator.steps import calendar, weather_steps
 from xlsbc.errors import EmulatorError
 
-__all__ = ["HARMONICS", "Sample", "Window", "assemble", "cut", "select", "years"]
-
-HARMONICS = 6
-"""Sines and cosines of the year: six resolve twelve months."""
+__all__ = ["Sample", "Window", "assemble", "cut", "select", "shares"]
 
 NEGLIGIBLE = 1e-6
 """Interpolation weight below which a missing coarse cell does not make a pixel missing."""
+
+RESOLVED = 2.0**-20
+"""Part of a coarse cell to which places in it are rounded, so that a box cut out of a cube, whose
+coordinates differ in their last bit, has the same ones."""
 
 
 @dataclass(frozen=True)
@@ -59,46 +60,21 @@ class Sample:
     lc: np.ndarray | None = None
 
 
-def years(cube: xr.Dataset, spec: Spec) -> list[int]:
-    """Years of a cube for which an emulator's inputs are there, from coordinates alone.
-
-    Returns
-    -------
-    list of int
-        Years whose every leaf-area step has forcing, and that are on the ``year`` axis if a
-        yearly input is needed. A cube without forcing, or an emulator without, has the years of
-        ``year``, else of ``time``.
-    """
-    candidates: set[int] | None = None
-    if spec.forcing:
-        times = pd.DatetimeIndex(cube["forcing_time"].to_numpy())
-        starts, ends = periods(times)
-        candidates = {
-            y
-            for y in range(times.year.min(), times.year.max() + 1)
-            if (overlap(*steps_of(spec, y), starts, ends).sum(1) > 0).all()
-        }
-    if "year" in cube.indexes and (candidates is None or spec.scalars or spec.driver):
-        listed = set(cube["year"].to_numpy().tolist())
-        candidates = listed if candidates is None else candidates & listed
-    if candidates is None:
-        candidates = set(pd.DatetimeIndex(cube["time"].to_numpy()).year)
-    return sorted(int(y) for y in candidates)
-
-
 def cut(cube: xr.Dataset, window: Window) -> xr.Dataset:
     """The part of a conformed cube under a window, lazy; NaN where the window reaches beyond."""
-    spans, pads, axes = {}, {}, {}
-    for dim, start, length in (
-        ("latitude", window.y, window.height),
-        ("longitude", window.x, window.width),
-    ):
-        size = cube.sizes[dim]
+    grid = Grid.of(cube)
+    north, west = grid.north - grid.dlat * window.y, grid.west + grid.dlon * window.x
+    axes = {
+        "latitude": north - grid.dlat * np.arange(window.height),
+        "longitude": west + grid.dlon * np.arange(window.width),
+    }
+    spans, pads = {}, {}
+    for dim, start in (("latitude", window.y), ("longitude", window.x)):
+        length, size = len(axes[dim]), cube.sizes[dim]
         low, high = (min(max(edge, 0), size) for edge in (start, start + length))
         spans[dim] = slice(low, high)
         before = min(max(-start, 0), length)
         pads[dim] = (before, length - before - (high - low))
-        axes[dim] = extend(cube[dim].to_numpy(), start, length)
     part = cube.isel(spans)
     if any(any(pad) for pad in pads.values()):
         part = part.pad(pads, constant_values=np.nan)
@@ -132,7 +108,8 @@ def select(
         ``driver_row``, ``driver_column``), as fractional indices.
     """
     on_grid = [v.name for v in spec.static if v.name not in ("latitude", "longitude")]
-    part = cut(cube[on_grid], window)
+    axes = {dim: cube[dim] for dim in ("latitude", "longitude")}
+    part = cut(cube[on_grid].assign_coords(axes), window)
     yearly = [*(v.name for v in spec.scalars), *(["lu_total"] if spec.driver else [])]
     if yearly:
         now = cube[yearly].sel(year=year, drop=True)
@@ -197,14 +174,16 @@ def assemble(part: xr.Dataset, spec: Spec, given: tuple[str, ...] = ()) -> Sampl
     row, column = np.zeros(shape[0]), np.zeros(shape[1])
     if spec.forcing:
         row, column = part["forcing_row"].to_numpy(), part["forcing_column"].to_numpy()
-        valid &= reachable(weather, row, column)
+    valid &= reachable(weather, row, column)
     driver = {}
     if spec.driver:
         totals = part["lu_total"].to_numpy()
         at = part["driver_row"].to_numpy(), part["driver_column"].to_numpy()
         valid &= reachable(totals[None], *at)
         driver = {"driver": totals, "driver_row": at[0], "driver_column": at[1]}
-    conditions = {name.removesuffix("_fraction"): shares(part[f"given_{name}"]) for name in given}
+    conditions = {
+        name.removesuffix("_fraction"): shares(part[f"given_{name}"].rename(name)) for name in given
+    }
     for value in conditions.values():
         valid &= np.isfinite(value).all(axis=0)
     arrays = {
@@ -244,26 +223,6 @@ def shares(field: xr.DataArray) -> np.ndarray:
     return value / value.sum(axis=0)
 
 
-def weather_steps(
-    cube: xr.Dataset, spec: Spec, year: int
-) -> tuple[np.ndarray, np.ndarray, pd.DatetimeIndex]:
-    """Forcing steps that a year needs, how they make up leaf-area steps, and their middles.
-
-    A year is read with the steps before it that it remembers. Steps before the record's start
-    repeat its first year, as land-surface models are spun up; a climatology, whose one year
-    stands for all, repeats itself by the same rule. Without forcing the leaf-area steps stand for
-    themselves.
-    """
-    starts, ends = steps_with_history(spec, year, first_year(cube, spec))
-    if not spec.forcing:
-        return np.arange(len(starts)), np.eye(len(starts)), middles(starts, ends)
-    forcing_starts, forcing_ends = periods(pd.DatetimeIndex(cube["forcing_time"].to_numpy()))
-    days = overlap(starts, ends, forcing_starts, forcing_ends)
-    used = np.flatnonzero(days.sum(axis=0))
-    pooling = days[:, used] / days.sum(axis=1, keepdims=True)
-    return used, pooling, middles(forcing_starts[used], forcing_ends[used])
-
-
 def around(part: xr.Dataset, grid: str) -> xr.Dataset:
     """Cut a coarse grid to the cells that interpolation to the pixels needs.
 
@@ -272,7 +231,7 @@ def around(part: xr.Dataset, grid: str) -> xr.Dataset:
     spans, places = {}, {}
     for axis, name in (("latitude", "row"), ("longitude", "column")):
         coarse, fine = part[f"{grid}_{axis}"].to_numpy(), part[axis].to_numpy()
-        at = position(coarse, fine)
+        at = np.round(position(coarse, fine) / RESOLVED) * RESOLVED
         first = min(int(np.floor(at.min())), max(len(coarse) - 2, 0))
         last = min(int(np.floor(at.max())) + 1, len(coarse) - 1)
         spans[f"{grid}_{axis}"] = slice(first, last + 1)
@@ -286,79 +245,6 @@ def scaled(values: np.ndarray, variable: InputVariable) -> np.ndarray:
     if variable.transform == "log":
         values = np.log(np.where(values > 0, values, np.nan))
     return (values - variable.mean) / variable.std
-
-
-def calendar(times: pd.DatetimeIndex) -> np.ndarray:
-    """Sines and cosines of the time of year, ``(time, 2 * HARMONICS)``, 1."""
-    length = np.where(times.is_leap_year, 366.0, 365.0)
-    phase = 2 * np.pi * (times.day_of_year - 1 + times.hour / 24) / length
-    orders = np.arange(1, HARMONICS + 1)
-    angle = np.asarray(phase)[:, None] * orders
-    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
-
-
-def periods(starts: pd.DatetimeIndex) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends of the steps of a time axis, datetime64[ns]; the last as long as its like.
-
-    Steps of a month end where the next month starts, so that February and gaps are right; other
-    steps are as long as the shortest.
-    """
-    values = starts.to_numpy().astype("datetime64[ns]")
-    if len(values) == 1 or np.diff(values).min() >= np.timedelta64(27, "D"):
-        ends = (starts + pd.DateOffset(months=1)).to_numpy().astype("datetime64[ns]")
-    else:
-        following = np.append(values[1:], values[-1] + np.diff(values).min())
-        ends = np.minimum(following, values + np.timedelta64(16, "D"))
-    return values, ends
-
-
-def middles(starts: np.ndarray, ends: np.ndarray) -> pd.DatetimeIndex:
-    """Middles of periods."""
-    return pd.DatetimeIndex(starts + (ends - starts) / 2)
-
-
-def steps_of(spec: Spec, year: int) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends of the leaf-area steps of a year, datetime64[ns]."""
-    starts = [np.datetime64(f"{year:04d}-{m:02d}-{d:02d}", "ns") for m, d in spec.steps]
-    first = np.datetime64(f"{year + 1:04d}-{spec.steps[0][0]:02d}-{spec.steps[0][1]:02d}", "ns")
-    return np.array(starts), np.array([*starts[1:], first])
-
-
-def steps_with_history(spec: Spec, year: int, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Steps of a year preceded by those that it remembers; none before the year `first`."""
-    starts, ends = zip(*(steps_of(spec, max(y, first)) for y in back_from(spec, year)), strict=True)
-    keep = spec.history - 1 + len(spec.steps)
-    return np.concatenate(starts)[-keep:], np.concatenate(ends)[-keep:]
-
-
-def back_from(spec: Spec, year: int) -> range:
-    """As many years up to `year` as its steps remember."""
-    before = -(-(spec.history - 1) // len(spec.steps))
-    return range(year - before, year + 1)
-
-
-def first_year(cube: xr.Dataset, spec: Spec) -> int:
-    """First year that a cube has whole for an emulator."""
-    available = years(cube, spec)
-    if not available:
-        raise EmulatorError(
-            "the cube has no year for which all inputs of the emulator are there; "
-            "check forcing_time and year"
-        )
-    if not spec.forcing:
-        return available[0]
-    return min(
-        available[0], years(cube, spec.model_copy(update={"scalars": (), "driver": False}))[0]
-    )
-
-
-def overlap(
-    starts: np.ndarray, ends: np.ndarray, other_starts: np.ndarray, other_ends: np.ndarray
-) -> np.ndarray:
-    """Days that periods share with other periods, ``(period, other)``, float64."""
-    begin = np.maximum(starts[:, None], other_starts)
-    end = np.minimum(ends[:, None], other_ends)
-    return np.clip((end - begin) / np.timedelta64(1, "D"), 0, None)
 
 
 def inside(coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
@@ -383,9 +269,3 @@ def reachable(values: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.nda
     down = np.clip(1 - np.abs(row[:, None] - np.arange(missing.shape[0])), 0, None)
     across = np.clip(1 - np.abs(column[:, None] - np.arange(missing.shape[1])), 0, None)
     return covered & ~(down @ missing.astype(np.float64) @ across.T > NEGLIGIBLE)
-
-
-def extend(axis: np.ndarray, start: int, length: int) -> np.ndarray:
-    """Coordinates of a regular axis at ``start .. start + length``, beyond its ends too."""
-    step = (axis[-1] - axis[0]) / (len(axis) - 1)
-    return axis[0] + step * np.arange(start, start + length)

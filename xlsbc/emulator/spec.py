@@ -6,17 +6,22 @@ no expression: opening an emulator from anyone runs nothing of theirs.
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = ["Architecture", "Given", "InputVariable", "Lattice", "Spec", "Split", "Target"]
 
 FORMAT_VERSION: Final = 1
 
+TILE = 240
+"""Side of a tile, pixels: two degrees at 1 km; windows of larger ones outgrow a CPU's caches."""
+
 Given = Literal["lu_fraction", "lc_fraction"]
 Target = Literal["lu_fraction", "lc_fraction", "lai"]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
+Steps = tuple[tuple[Annotated[int, Field(ge=1, le=12)], Annotated[int, Field(ge=1, le=31)]], ...]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -64,13 +69,18 @@ class Architecture(Document):
     climate: Annotated[int, Field(ge=1, le=4096)] = 16
     hidden: Annotated[int, Field(ge=1, le=4096)] = 48
 
+    @property
+    def stride(self) -> int:
+        """Pixels of which windows must measure multiples, see `xlsbc.models.unet.UNet`."""
+        return 2 ** (len(self.width) - 1)
+
 
 class Lattice(Document):
     """Where windows lie: tiles of so many pixels from 90 N, 180 W on the target grid."""
 
     dlat: Annotated[float, Field(gt=0, le=10)]
     dlon: Annotated[float, Field(gt=0, le=10)]
-    tile: Annotated[int, Field(ge=1, le=16384)] = 240
+    tile: Annotated[int, Field(ge=1, le=16384)] = TILE
 
 
 class Split(Document):
@@ -132,10 +142,7 @@ class Spec(Document):
     driver: bool = False
     targets: tuple[Target, ...]
     given: tuple[tuple[Given, ...], ...] = ((),)
-    steps: Annotated[
-        tuple[tuple[Annotated[int, Field(ge=1, le=12)], Annotated[int, Field(ge=1, le=31)]], ...],
-        Field(min_length=1, max_length=366),
-    ]
+    steps: Annotated[Steps, Field(min_length=1, max_length=366)]
     history: Annotated[int, Field(ge=1, le=366)] = 12
     lu_legend: Name = "luh2"
     lc_legend: Name = "cci_pft"
@@ -146,6 +153,24 @@ class Spec(Document):
     provenance: dict[str, Any] = {}
     scores: dict[str, float | None] = {}
     license: str = "Apache-2.0"
+
+    @field_validator("steps")
+    @classmethod
+    def _dates_of_every_year(cls, steps: Steps) -> Steps:
+        for month, day in steps:
+            date(2001, month, day)  # a year without 29 February; says what is wrong
+        if list(steps) != sorted(set(steps)):
+            raise ValueError("steps must ascend")
+        return steps
+
+    @model_validator(mode="after")
+    def _whole_strides(self) -> Spec:
+        if self.lattice.tile % self.architecture.stride:
+            raise ValueError(
+                f"a tile of {self.lattice.tile} pixels is no multiple of the backbone's stride, "
+                f"{self.architecture.stride}"
+            )
+        return self
 
     @property
     def inputs(self) -> tuple[InputVariable, ...]:

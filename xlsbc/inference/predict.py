@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,18 @@ import torch
 import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
+from torch import Tensor
 
 from xlsbc.cube.grid import Grid
 from xlsbc.cube.schema import conform
 from xlsbc.cube.vocabulary import attributes
 from xlsbc.emulator.artefact import Emulator
-from xlsbc.emulator.sample import assemble, select, steps_of, years
+from xlsbc.emulator.sample import assemble, select
+from xlsbc.emulator.spec import Spec
+from xlsbc.emulator.steps import steps_of, years
 from xlsbc.errors import EmulatorError
 from xlsbc.inference.tiling import Tile, tiles
+from xlsbc.models.network import Outputs
 
 __all__ = ["predict"]
 
@@ -115,12 +119,11 @@ def predict(
     """
     emulator = Emulator.open(str(emulator)) if not isinstance(emulator, Emulator) else emulator
     cube = conform(cube)
-    chosen = emulator.spec.given[0] if given is None else tuple(given)
-    available = outputs_of(emulator, chosen)
-    names = available if targets is None else tuple(targets)
-    wanted = period if period is None else [int(year) for year in period]
+    chosen = emulator.spec.given[0] if given is None else listed(given)
+    names = outputs_of(emulator, chosen) if targets is None else listed(targets)
+    wanted = period if period is None else sorted({int(year) for year in period})
     check_fit(cube, emulator, chosen, names, wanted)
-    wanted = years(cube, emulator.spec) if wanted is None else wanted
+    wanted = years(cube, emulator.spec, chosen) if wanted is None else wanted
     grid = Grid.of(cube)
     lattice = tiles(grid, emulator.spec.lattice.tile, emulator.halo)
     shared = dask.delayed(emulator, name=f"emulator-{emulator.hash}", traverse=False)
@@ -141,6 +144,11 @@ def predict(
     )
 
 
+def listed(names: Sequence[str]) -> tuple[str, ...]:
+    """Names as a tuple; one name alone is a list of one."""
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def outputs_of(emulator: Emulator, given: tuple[str, ...]) -> tuple[str, ...]:
     """Variables that an emulator can stand for: what it learned, what is given, what follows."""
     known = {*emulator.spec.targets, *given}
@@ -159,50 +167,76 @@ def check_fit(
     period: list[int] | None,
 ) -> None:
     """Refuse a cube that an emulator cannot be used on, with every reason."""
-    spec = emulator.spec
-    problems = []
+    problems = [
+        *lacking_inputs(cube, emulator.spec),
+        *unknown_conditions(cube, emulator.spec, given),
+        *other_grid(cube, emulator.spec),
+    ]
+    if unknown := [name for name in names if name not in outputs_of(emulator, given)]:
+        problems.append(f"{unknown} is not what the emulator gives: {outputs_of(emulator, given)}")
+    if not problems:
+        problems += lacking_years(cube, emulator.spec, given, period)
+    if problems:
+        raise EmulatorError(f"emulator {emulator.hash[:12]} cannot be used on this cube", problems)
+
+
+def lacking_inputs(cube: xr.Dataset, spec: Spec) -> Iterator[str]:
+    """Inputs that a cube does not have, or not in the units in which they were learned."""
     for variable in spec.inputs:
         if variable.name in ("latitude", "longitude"):
             continue
         if variable.name not in cube:
-            problems.append(
+            yield (
                 f"input {variable.name!r} ({variable.standard_name or variable.units}) is not in "
                 "the cube; add it, or pass mapping= to conform"
             )
         elif cube[variable.name].attrs.get("units") != variable.units:
-            problems.append(
+            yield (
                 f"input {variable.name!r} was learned in {variable.units!r} and is in "
                 f"{cube[variable.name].attrs.get('units')!r}; convert it"
             )
     if spec.driver and "lu_total" not in cube:
-        problems.append("input 'lu_total' (coarse land-use totals) is not in the cube; add it")
+        yield "input 'lu_total' (coarse land-use totals) is not in the cube; add it"
+
+
+def unknown_conditions(cube: xr.Dataset, spec: Spec, given: tuple[str, ...]) -> Iterator[str]:
+    """Given fractions that were not learned so, or that the cube does not have."""
     if set(given) not in [set(names) for names in spec.given]:
         known = " or ".join(str(names) for names in spec.given)
-        problems.append(f"given={given} was not learned; the emulator knows given={known}")
-    problems += [f"{n!r} is given but not in the cube; add it" for n in given if n not in cube]
+        yield f"given={given} was not learned; the emulator knows given={known}"
+    for name in given:
+        if name not in cube:
+            yield f"{name!r} is given but not in the cube; add it"
+
+
+def other_grid(cube: xr.Dataset, spec: Spec) -> Iterator[str]:
+    """Spacings of the target grid that are not those of the training."""
     grid = Grid.of(cube)
     for name, found in (("dlat", grid.dlat), ("dlon", grid.dlon)):
         expected = getattr(spec.lattice, name)
         if abs(found - expected) > 0.01 * expected:
-            problems.append(
+            yield (
                 f"{name} of the grid is {found:.6g} degrees, the emulator's {expected:.6g}; "
                 "regrid the cube, or train an emulator on this grid"
             )
-    for dim, legend in (("lu_class", emulator.lu), ("lc_class", emulator.lc)):
-        if dim in cube.indexes and tuple(map(str, cube[dim].to_numpy())) != legend.ids:
-            problems.append(
-                f"classes of {dim} are not those of legend {legend.name!r}: {', '.join(legend.ids)}"
-            )
-    if unknown := [name for name in names if name not in outputs_of(emulator, given)]:
-        problems.append(f"{unknown} is not what the emulator gives: {outputs_of(emulator, given)}")
-    if not problems:
-        available = years(cube, spec)
-        if not available:
-            problems.append("no year has all inputs; check forcing_time and year")
-        if lacking := sorted(set(period or []) - set(available)):
-            problems.append(f"years {lacking} lack inputs; the cube has {available}")
-    if problems:
-        raise EmulatorError(f"emulator {emulator.hash[:12]} cannot be used on this cube", problems)
+
+
+def lacking_years(
+    cube: xr.Dataset, spec: Spec, given: tuple[str, ...], period: list[int] | None
+) -> Iterator[str]:
+    """Years without all inputs; where no input has a year, any will do."""
+    available = years(cube, spec, given)
+    timeless = not (spec.forcing or spec.scalars or spec.driver or given)
+    if period == []:
+        yield "period names no year; leave it out for all that the cube has"
+    elif period is None and not available:
+        yield (
+            "the cube has no year; pass period="
+            if timeless
+            else "no year has all inputs; check forcing_time and year"
+        )
+    elif not timeless and (lacking := sorted(set(period or []) - set(available))):
+        yield f"years {lacking} lack inputs; the cube has {available}"
 
 
 def tile_task(
@@ -210,7 +244,7 @@ def tile_task(
 ) -> Any:
     """Delayed fields of a tile and year, by name."""
     part = select(cube, emulator.spec, tile.window, year, given)
-    name = f"lsbc-predict-tile-{tokenize(emulator, part, tile, given)}"
+    name = f"lsbc-predict-tile-{tokenize(shared.key, part, tile, given)}"
     return dask.delayed(run_tile, traverse=False)(shared, part, tile, given, dask_key_name=name)
 
 
@@ -232,24 +266,26 @@ def run_tile(
         }
     with ONE_AT_A_TIME:
         outputs = emulator.run([sample])
-    lc = outputs.lc[0, :, rows, columns]
+    fields = {k: v[..., rows, columns].cpu().numpy() for k, v in derived(outputs, emulator).items()}
+    return {name: np.where(valid, value, np.float32(np.nan)) for name, value in fields.items()}
+
+
+def derived(outputs: Outputs, emulator: Emulator) -> dict[str, Tensor]:
+    """Fields of the first window of a batch, what follows from others included.
+
+    They are derived on whole tiles, though a grid may have parts only: the order of a sum, and so
+    its last bit, depends on the shape.
+    """
+    lc, leaves = outputs.lc[0], outputs.leaves[0]
     leafy = emulator.network.leaf.leafy
-    leaves = outputs.leaves[0, :, :, rows, columns]
-    fields = {
-        "lu_fraction": outputs.lu[0, :, rows, columns],
-        "lc_fraction": lc,
-        "lai": outputs.lai[0, :, rows, columns],
-    }
+    fields = {"lu_fraction": outputs.lu[0], "lc_fraction": lc, "lai": outputs.lai[0]}
     for stature, cover, area in (("high", "cvh", "lai_hv"), ("low", "cvl", "lai_lv")):
         here = [i for i, c in enumerate(leafy) if emulator.lc.classes[c].vegetation == stature]
         shares = lc[[leafy[i] for i in here]]
         fields[cover] = shares.sum(0)
         mean = (shares * leaves[:, here]).sum(1) / fields[cover].clamp_min(torch.finfo().tiny)
         fields[area] = torch.where(fields[cover] > 0, mean, 0)
-    return {
-        name: np.where(valid, value.cpu().numpy(), np.float32(np.nan))
-        for name, value in fields.items()
-    }
+    return fields
 
 
 def lengths(emulator: Emulator, name: str) -> tuple[int, ...]:

@@ -54,7 +54,7 @@ def write(ds: xr.Dataset, url: str, *, overwrite: bool = False, progress: bool =
     place = f"{path}.partial" if local else url
     try:
         with bar(progress):
-            unencoded(ds).to_zarr(
+            storable(ds).to_zarr(
                 place, mode="w", zarr_format=3, consolidated=False, encoding=encoding(ds)
             )
         zarr.open_group(place, mode="r+").attrs["xlsbc_complete"] = True
@@ -69,9 +69,17 @@ def write(ds: xr.Dataset, url: str, *, overwrite: bool = False, progress: bool =
     return url
 
 
-def unencoded(ds: xr.Dataset) -> xr.Dataset:
-    """The Dataset without the encodings of the files that it came from."""
-    return ds.drop_encoding()
+def storable(ds: xr.Dataset) -> xr.Dataset:
+    """The Dataset in chunks of equal size, without the encodings of the files it came from.
+
+    Tiles at the rim of a region are cut, also the first: stored chunks are counted from there.
+    """
+    fields = {
+        name: field.chunk(dict(zip(field.dims, chunks(field.variable), strict=True)))
+        for name, field in ds.data_vars.items()
+        if field.chunks is not None
+    }
+    return ds.assign(fields).drop_encoding()
 
 
 def encoding(ds: xr.Dataset) -> dict[Any, dict[str, Any]]:

@@ -8,7 +8,7 @@ read once, turned into tensors, and serves many random crops while it is in the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,9 @@ from torch.nn import functional
 from xbatcher import BatchGenerator
 
 from xlsbc.emulator.artefact import stack
-from xlsbc.emulator.sample import Window, assemble, cut, select, shares, steps_of, years
+from xlsbc.emulator.sample import Window, assemble, cut, select, shares
 from xlsbc.emulator.spec import Spec
+from xlsbc.emulator.steps import steps_of, years
 from xlsbc.errors import TrainingError
 from xlsbc.models.network import Inputs
 from xlsbc.training.losses import Labels
@@ -31,6 +32,9 @@ __all__ = ["Batch", "Batches"]
 
 SUPER_WINDOW = 256
 """Pixels a side: of the order of a storage chunk."""
+
+TRIES = 100
+"""Windows that are looked at for a crop; those without a label are not in the pool."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class Batch:
     x: Tensor
     labels: Labels
     given: tuple[str, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        inputs, labels = self.inputs.to(device), self.labels.to(device)
+        return Batch(inputs, self.y.to(device), self.x.to(device), labels, self.given)
 
 
 @dataclass(frozen=True)
@@ -187,26 +196,28 @@ class Batches:
         return Piece(stack([sample]), targets, trainable)
 
     def _crop(self, given: tuple[str, ...]) -> tuple[Inputs, dict[str, Tensor], Tensor, Tensor]:
-        """A random crop of a random piece that has labels inside its margin."""
-        for _ in range(100):
+        """A random crop around a random labelled pixel of a random piece."""
+        for _ in range(TRIES):
             piece = self.pool[self.random.integers(len(self.pool))]
-            height, width = piece.trainable.shape
-            top = int(self.random.integers(max(height - self.crop, 0) + 1))
-            left = int(self.random.integers(max(width - self.crop, 0) + 1))
-            rows, columns = slice(top, top + self.crop), slice(left, left + self.crop)
-            usable = piece.trainable[rows, columns].clone()
+            usable = piece.trainable.clone()
             for name in given:
-                usable &= piece.targets[name][:, rows, columns].isfinite().all(0)
-            rim = torch.zeros_like(usable)
-            rim[self.margin : -self.margin or None, self.margin : -self.margin or None] = True
-            found = (usable & rim).nonzero()
-            if len(found):
+                usable &= piece.targets[name][0].isfinite()  # shares are known in all classes
+            usable &= ~frame(usable.shape, self.margin)
+            pixels = usable.nonzero()
+            if len(pixels):
                 break
         else:
             raise TrainingError(
-                f"100 random crops of {self.crop} pixels held no labelled pixel; labels are too "
-                "sparse for these crops: use larger ones, or a smaller margin"
+                f"{TRIES} windows of the cube in turn held no labelled pixel for given={given}; "
+                "leave out this combination, or give what it needs in more places or years"
             )
+        anchor = pixels[self.random.integers(len(pixels))].tolist()
+        top, left = (
+            self._start(at, length) for at, length in zip(anchor, usable.shape, strict=True)
+        )
+        rows, columns = slice(top, top + self.crop), slice(left, left + self.crop)
+        inner = usable[rows, columns]
+        found = (inner & ~frame(inner.shape, self.margin)).nonzero()
         chosen = found[torch.from_numpy(self.random.integers(len(found), size=self.pixels))]
         y, x = chosen[:, 0], chosen[:, 1]
         labels = {k: v[:, top + y, left + x] for k, v in piece.targets.items()}
@@ -214,6 +225,12 @@ class Batches:
         if self.random.integers(2):
             inputs, x = mirrored(inputs), self.crop - 1 - x
         return inputs, labels, y, x
+
+    def _start(self, at: int, length: int) -> int:
+        """Random start of a crop on an axis, so that a pixel lies inside its margin."""
+        first = max(at + self.margin + 1 - self.crop, 0)
+        last = min(at - self.margin, length - self.crop)
+        return int(self.random.integers(first, last + 1))
 
 
 def super_windows(cube: xr.Dataset, crop: int) -> list[Window]:
@@ -287,6 +304,13 @@ def window_of(piece: Piece, rows: slice, columns: slice, given: tuple[str, ...])
             (cropped["static"][:, :-1], cropped["static"][:, -1:] * present), dim=1
         )
     return dataclasses.replace(whole, **cropped)
+
+
+def frame(shape: Sequence[int], width: int) -> Tensor:
+    """Pixels ``(y, x)`` within `width` of the edge."""
+    rim = torch.ones(*shape, dtype=torch.bool)
+    rim[width : shape[0] - width, width : shape[1] - width] = False
+    return rim
 
 
 def mirrored(inputs: Inputs) -> Inputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 import dask
 import numpy as np
@@ -20,7 +20,16 @@ from xlsbc.cube.grid import Grid
 from xlsbc.cube.schema import conform
 from xlsbc.cube.vocabulary import VOCABULARY
 from xlsbc.emulator.artefact import Emulator, build
-from xlsbc.emulator.spec import Architecture, Given, InputVariable, Lattice, Spec, Split, Target
+from xlsbc.emulator.spec import (
+    TILE,
+    Architecture,
+    Given,
+    InputVariable,
+    Lattice,
+    Spec,
+    Split,
+    Target,
+)
 from xlsbc.errors import TrainingError
 from xlsbc.models.network import Network
 from xlsbc.training.batches import Batches
@@ -36,6 +45,7 @@ LOGARITHMIC = ("soil_hydraulic_conductivity",)
 WARM_UP = 0.03
 """Share of the steps over which the learning rate rises."""
 
+BAR = "{l_bar}{bar}|{elapsed}"
 
 PROBE = 20
 """Steps that are timed to see how many a budget allows."""
@@ -45,11 +55,12 @@ def fit(
     cube: xr.Dataset,
     *,
     architecture: Architecture | None = None,
-    split: Split | None = None,
+    split: Split | Literal["blocks"] = "blocks",
     given: Sequence[tuple[str, ...]] | None = None,
     optional: Sequence[str] = (),
     position: bool | None = None,
     steps: int = 1000,
+    epochs: float | None = None,
     minutes: float | None = None,
     learning_rate: float = 3e-3,
     batch_size: int = 8,
@@ -67,7 +78,7 @@ def fit(
     architecture
         Sizes of the network.
     split
-        Which blocks are held out; `xlsbc.training.splits.suggest` by default.
+        Which blocks are held out; "blocks" is what `xlsbc.training.splits.suggest` says.
     given
         Combinations of fractions that may be given in prediction, e.g. ``[("lc_fraction",)]``
         for an emulator that always takes a land-cover map. By default none or any one that the
@@ -80,15 +91,17 @@ def fit(
         where they stand for climate.
     steps
         Optimiser steps.
+    epochs
+        Instead of `steps`: so many times as many crops as cover the grid in every year.
     minutes
-        Instead of `steps`: as many as a few timed ones suggest will fit.
+        Instead of either: as many steps as a few timed ones suggest will fit.
     learning_rate
         Largest rate of AdamW; it rises over the first steps and falls as a cosine to 0.
     batch_size, crop
         Crops in a step and their side in pixels.
     seed
-        Of weights, crops and pixels. Equal seeds on one machine give equal emulators, if `steps`
-        is set.
+        Of weights, crops and pixels. Equal seeds on one machine give equal emulators, but not
+        with `minutes`.
     progress
         Whether to show a progress bar.
 
@@ -105,7 +118,8 @@ def fit(
     30(4) (averaged weights).
     """
     cube = conform(cube)
-    split = split or suggest(cube, seed)
+    if not isinstance(split, Split):
+        split = suggest(cube, seed)
     parts = split_map(cube, split)
     spec = specify(
         cube,
@@ -116,30 +130,33 @@ def fit(
         optional=tuple(optional),
         position=position,
     )
-    torch.manual_seed(seed)
-    network = build(spec)
-    network.mixed = fast_bfloat16()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = network.to(device)
-    crop = crop_size(cube, network.stride, crop)
-    batches = Batches(
-        cube,
-        spec,
-        parts,
-        crop=crop,
-        size=batch_size,
-        pixels=crop * crop // 8,
-        margin=min(12, crop // 8),
-        seed=seed,
-    )
-    bar = tqdm(total=1.0, desc="read", disable=not progress, bar_format="{l_bar}{bar}|{elapsed}")
-    with bar:
-        for share in batches.fill():
-            bar.update(max(share - bar.n, 0.0))
-    variance = float(leaf_variance(cube, parts)) if "lai" in spec.targets else 1.0
-    trained, history = optimise(
-        network, batches, steps, minutes, learning_rate, variance, progress=progress
-    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = build(spec)
+        network.mixed = fast_bfloat16()
+        network = network.to("cuda" if torch.cuda.is_available() else "cpu")
+        crop = crop_size(cube, network.stride, crop)
+        batches = Batches(
+            cube,
+            spec,
+            parts,
+            crop=crop,
+            size=batch_size,
+            pixels=crop * crop // 8,
+            margin=min(12, crop // 8),
+            seed=seed,
+        )
+        bar = tqdm(total=1.0, desc="read", disable=not progress, bar_format=BAR)
+        with bar:
+            for share in batches.fill():
+                bar.update(max(share - bar.n, 0.0))
+        if epochs is not None:
+            covering = parts.size * len({year for _, year in batches.places})
+            steps = max(1, round(epochs * covering / (crop * crop * batch_size)))
+        variance = leaf_variance(cube, parts) if "lai" in spec.targets else 1.0
+        trained, history = optimise(
+            network, batches, steps, minutes, learning_rate, variance, progress=progress
+        )
     trained.mixed = False
     provenance = {
         "cube": str(cube.attrs.get("title", "unnamed")),
@@ -152,7 +169,6 @@ def fit(
         "crop": crop,
         "learning_rate": learning_rate,
         "seed": seed,
-        "seconds": round(history["seconds"], 1),
         "final_loss": round(history["loss"], 5),
         "torch": torch.__version__,
     }
@@ -205,6 +221,7 @@ def specify(
     static = moments(source.where(train), optional)
     yearly = [n for n in named(cube, "scalar") if n in cube and cube[n].sizes.get("year", 1) > 1]
     grid = Grid.of(cube)
+    tile = -(-TILE // architecture.stride) * architecture.stride
     steps = leaf_steps(cube)
     return Spec(
         static=static,
@@ -216,7 +233,7 @@ def specify(
         steps=steps,
         history=len(steps) if forcing else 1,
         architecture=architecture,
-        lattice=Lattice(dlat=grid.dlat, dlon=grid.dlon),
+        lattice=Lattice(dlat=grid.dlat, dlon=grid.dlon, tile=tile),
         split=split,
     )
 
@@ -257,12 +274,16 @@ def leaf_steps(cube: xr.Dataset) -> tuple[tuple[int, int], ...]:
     if "lai" not in cube:
         return tuple((month, 1) for month in range(1, 13))
     times = pd.DatetimeIndex(cube["time"].to_numpy())
-    return tuple(sorted(set(zip(times.month.tolist(), times.day.tolist(), strict=True))))
+    dates = set(zip(times.month.tolist(), times.day.tolist(), strict=True))
+    return tuple(sorted(dates - {(2, 29)}))  # a day that most years do not have
 
 
-def leaf_variance(cube: xr.Dataset, parts: xr.DataArray) -> xr.DataArray:
-    """Variance of the leaf area index over training pixels and times, 1; computes."""
-    return cube["lai"].where(parts == TRAIN).astype(np.float64).var().compute()
+def leaf_variance(cube: xr.Dataset, parts: xr.DataArray) -> float:
+    """Variance of the leaf area index over training pixels and times, 1; computes.
+
+    At least 1e-4, so that a field that is zero everywhere can be learned too.
+    """
+    return max(float(cube["lai"].where(parts == TRAIN).astype(np.float64).var()), 1e-4)
 
 
 def crop_size(cube: xr.Dataset, stride: int, crop: int | None) -> int:
@@ -303,7 +324,8 @@ def optimise(
             if step >= steps:
                 break
             rate(optimiser, learning_rate * schedule(step / steps))
-            outputs = network.at(batch.inputs.to(device), batch.y.to(device), batch.x.to(device))
+            batch = batch.to(device)
+            outputs = network.at(batch.inputs, batch.y, batch.x)
             losses = multitask_loss(
                 outputs, batch.labels, given=batch.given, lai_variance=lai_variance
             )

@@ -30,6 +30,11 @@ class Labels:
     lc: Tensor | None
     lai: Tensor | None
 
+    def to(self, device: torch.device) -> Labels:
+        """The same labels on `device`."""
+        values = (None if v is None else v.to(device) for v in (self.lu, self.lc, self.lai))
+        return Labels(*values)
+
 
 def multitask_loss(
     outputs: Outputs, labels: Labels, *, given: tuple[str, ...], lai_variance: float

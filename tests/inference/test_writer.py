@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import fsspec
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+import zarr
+
+from xlsbc.cube.legends import LC
+from xlsbc.errors import CubeError
+from xlsbc.inference.writer import write
+
+
+@pytest.fixture
+def product() -> xr.Dataset:
+    """Land cover, LAI and a count on 5 x 7 pixels, no two values alike, some missing."""
+    lai = np.arange(3 * 5 * 7, dtype="float32").reshape(3, 5, 7) / 16
+    lai[1, 2, 3] = np.nan
+    lc = np.random.default_rng(0).random((1, 14, 5, 7)).astype("float32")
+    return xr.Dataset(
+        {
+            "lai": (("time", "latitude", "longitude"), lai, {"units": "1", "long_name": "leaves"}),
+            "lc_fraction": (("year", "lc_class", "latitude", "longitude"), lc),
+            "count": (("latitude", "longitude"), np.arange(35).reshape(5, 7)),
+            "covered": (("latitude", "longitude"), lai[0] > 1),
+        },
+        {
+            "time": pd.date_range("2001-01-01", periods=3, freq="MS"),
+            "year": [2001],
+            "latitude": 47 - np.arange(5) / 120,
+            "longitude": 7 + np.arange(7) / 120,
+            "lc_class": LC.coordinate("lc_class"),
+        },
+        {"title": "five by seven", "xlsbc_emulator": "0" * 64},
+    )
+
+
+@pytest.fixture
+def failing(product: xr.Dataset) -> xr.Dataset:
+    """The product, whose last block cannot be computed."""
+
+    def fail(block: np.ndarray, block_info: Any = None) -> np.ndarray:
+        if block_info and block_info[0]["chunk-location"] == (2, 0, 0):
+            raise RuntimeError("the last block failed")
+        return block
+
+    blocks = da.from_array(product["lai"].to_numpy(), chunks=(1, 5, 7))
+    return product.assign(lai=(product["lai"].dims, blocks.map_blocks(fail, dtype="float32")))
+
+
+def opened(url: str) -> xr.Dataset:
+    return xr.open_zarr(url, consolidated=False)
+
+
+def saved(ds: xr.Dataset, url: Any, **options: Any) -> str:
+    return write(ds, str(url), progress=False, **options)
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(place)): p.read_bytes() for p in place.rglob("*") if p.is_file()}
+
+
+def test_what_is_written_is_read_back_identical(product, tmp_path):
+    url = saved(product, tmp_path / "a.zarr")
+    found = opened(url).load()
+    assert found.attrs.pop("xlsbc_complete") is True
+    xr.testing.assert_identical(found, product)
+    assert found["lai"].dtype == np.float32
+    assert found["covered"].dtype == bool
+
+
+def test_the_place_is_returned(product, tmp_path):
+    assert saved(product, f"{tmp_path}/a.zarr/") == f"{tmp_path}/a.zarr"
+
+
+def test_a_store_is_zarr_3(product, tmp_path):
+    saved(product, tmp_path / "a.zarr")
+    assert zarr.open_group(tmp_path / "a.zarr", mode="r").metadata.zarr_format == 3
+
+
+@pytest.mark.parametrize("size", [(1, 2, 7), (3, (1, 3, 1), (2, 4, 1)), (2, 5, (6, 1))])
+def test_blocks_of_any_size_are_read_back_identical(product, tmp_path, size):
+    # tiles of a box off the lattice have a first block smaller than the next
+    lazy = product.assign(
+        lai=product["lai"].chunk(dict(zip(product["lai"].dims, size, strict=True)))
+    )
+    found = opened(saved(lazy, tmp_path / "a.zarr")).load()
+    xr.testing.assert_identical(found.drop_attrs(), product.drop_attrs())
+
+
+def test_a_store_that_was_read_can_be_written_again(product, tmp_path):
+    first = opened(saved(product.chunk(latitude=2), tmp_path / "a.zarr"))
+    again = opened(saved(first.chunk(latitude=3), tmp_path / "b.zarr")).load()
+    xr.testing.assert_identical(again, first.load())
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_flipped_byte_in_any_chunk_of_numbers_is_noticed(product, tmp_path, lazy):
+    saved(product.chunk(latitude=3) if lazy else product, tmp_path / "a.zarr")
+    numbers = [n for n, v in product.variables.items() if v.dtype.kind not in "OTU"]
+    assert {"lai", "lc_fraction", "count", "covered", "time", "year", "latitude"} <= set(numbers)
+    for name in numbers:
+        files = [p for p in (tmp_path / "a.zarr" / str(name) / "c").rglob("*") if p.is_file()]
+        assert files
+        for file in files:
+            whole = file.read_bytes()
+            damaged = bytearray(whole)
+            # behind the frame's header of at most 18 bytes, before its checksum of 4
+            damaged[len(whole) // 2] ^= 0x10
+            file.write_bytes(damaged)
+            with pytest.raises(RuntimeError, match="(?i)zstd|checksum|decompress"):
+                zarr.open_group(tmp_path / "a.zarr", mode="r")[name][...]
+            file.write_bytes(whole)
+
+
+def test_something_that_is_there_is_refused_and_not_touched(product, tmp_path):
+    place = tmp_path / "a.zarr"
+    saved(product, place)
+    before = contents(place)
+    with pytest.raises(CubeError, match="there is something at .*a.zarr; pass overwrite=True"):
+        saved(product + 1, place)
+    assert contents(place) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_a_file_of_another_kind_is_refused_too(product, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(CubeError, match="there is something at"):
+        saved(product, tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_store_may_be_replaced_on_purpose(product, tmp_path):
+    place = tmp_path / "a.zarr"
+    saved(product, place)
+    saved(product[["count"]], place, overwrite=True)
+    found = opened(str(place))
+    assert set(found.data_vars) == {"count"}
+    assert not (place / "lai").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_a_compute_that_fails_leaves_nothing(failing, tmp_path):
+    with pytest.raises(RuntimeError, match="the last block failed"):
+        saved(failing, tmp_path / "a.zarr")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_compute_that_fails_leaves_the_store_that_was_to_be_replaced(product, failing, tmp_path):
+    place = tmp_path / "a.zarr"
+    saved(product, place)
+    before = contents(place)
+    with pytest.raises(RuntimeError, match="the last block failed"):
+        saved(failing, place, overwrite=True)
+    assert contents(place) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_what_a_killed_run_left_is_no_obstacle(product, tmp_path):
+    left = tmp_path / "a.zarr.partial"
+    saved(product[["count"]], left)
+    (left / "lai").mkdir()
+    saved(product, tmp_path / "a.zarr")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+    assert set(opened(str(tmp_path / "a.zarr")).data_vars) == set(product.data_vars)
+
+
+@pytest.fixture
+def memory() -> str:
+    """A URL prefix in memory, empty."""
+    fs = fsspec.filesystem("memory")
+    if fs.exists("/xlsbc-tests"):
+        fs.rm("/xlsbc-tests", recursive=True)
+    return "memory://xlsbc-tests"
+
+
+def test_a_store_need_not_be_local(product, memory):
+    url = saved(product, f"{memory}/a.zarr")
+    found = opened(url).load()
+    assert found.attrs.pop("xlsbc_complete") is True
+    xr.testing.assert_identical(found, product)
+    with pytest.raises(CubeError, match="there is something at"):
+        saved(product, url)
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_half_a_store_elsewhere_does_not_say_that_it_is_whole(failing, memory, claimed):
+    # a cube that was read from a whole store says so in its attributes
+    source = failing.assign_attrs(xlsbc_complete=True) if claimed else failing
+    with pytest.raises(RuntimeError, match="the last block failed"):
+        saved(source, f"{memory}/b.zarr")
+    attrs = zarr.open_group(f"{memory}/b.zarr", mode="r").attrs
+    assert attrs["title"] == "five by seven"
+    assert "xlsbc_complete" not in attrs
+
+
+def test_nothing_to_write_is_an_error(tmp_path):
+    with pytest.raises(CubeError, match="nothing to write"):
+        saved(xr.Dataset(coords={"year": [2001]}), tmp_path / "a.zarr")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_progress_bar_is_shown_on_request(product, tmp_path, capsys, shown):
+    write(product.chunk(time=1), str(tmp_path / "a.zarr"), progress=shown)
+    assert ("Completed" in capsys.readouterr().out) == shown
+
+
+def test_large_arrays_in_memory_are_cut_into_chunks(monkeypatch, product, tmp_path):
+    monkeypatch.setattr("xlsbc.inference.writer.LARGEST_CHUNK", 40)
+    saved(product, tmp_path / "a.zarr")
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    assert group["lai"].chunks == (1, 5, 7)
+    assert group["lc_fraction"].chunks == (1, 1, 5, 7)
+    assert group["count"].chunks == (5, 7)

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from xlsbc import cli
+from xlsbc.inference.predict import predict
+from xlsbc.inference.writer import write
+
+Shell = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """Runs ``xlsbc`` with arguments in this process: exit status, output, errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["xlsbc", *map(str, arguments)])
+        monkeypatch.setattr(cli, "tune_allocator", lambda: None)  # would stay for other tests
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def corner(world: xr.Dataset) -> xr.Dataset:
+    return world.isel(latitude=slice(0, 11), longitude=slice(0, 14))
+
+
+@pytest.fixture(scope="module")
+def stores(corner, untrained, tmp_path_factory) -> dict[str, Path]:
+    """A tiny cube, an emulator for it, and one for a cube with other inputs."""
+    place = tmp_path_factory.mktemp("stores")
+    write(corner, str(place / "cube.zarr"), progress=False)
+    untrained(corner).save(str(place / "emulator"))
+    porous = corner.drop_vars("clay_fraction").assign(soil_carbon=corner["elevation"])
+    porous["soil_carbon"].attrs = {"units": "kg m-2", "standard_name": "soil_carbon_content"}
+    untrained(porous).save(str(place / "other"))
+    return {path.name.removesuffix(".zarr"): path for path in place.iterdir()}
+
+
+def test_help_lists_the_commands(shell):
+    status, out, _ = shell("--help")
+    assert status == 0
+    for command in ("quickstart", "predict", "check", "doctor"):
+        assert command in out
+
+
+@pytest.mark.parametrize("command", ["quickstart", "predict", "check", "doctor"])
+def test_every_command_has_help(shell, command):
+    status, out, _ = shell(command, "--help")
+    assert status == 0
+    assert "--help" in out
+
+
+def test_a_cube_is_predicted_and_the_prediction_holds_to_physics(shell, stores, corner, tmp_path):
+    out = tmp_path / "prediction.zarr"
+    status, said, _ = shell("predict", stores["cube"], stores["emulator"], out)
+    assert status == 0
+    assert said.splitlines()[-1] == str(out)
+    found = xr.open_zarr(out, consolidated=False).load()
+    expected = predict(corner, str(stores["emulator"])).compute()
+    xr.testing.assert_equal(found, expected)
+    assert np.isfinite(found["lai"]).any()
+    status, said, _ = shell("check", out)
+    assert status == 0
+    assert "simplex_error_lu" in said
+    assert all(line.endswith(" passed") for line in said.splitlines())
+
+
+def test_land_cover_may_be_given(shell, stores, tmp_path):
+    out = tmp_path / "prediction.zarr"
+    given = json.dumps(["lc_fraction"])
+    status, _, _ = shell("predict", stores["cube"], stores["emulator"], out, "--given", given)
+    assert status == 0
+    assert xr.open_zarr(out, consolidated=False).attrs["xlsbc_given"] == "lc_fraction"
+
+
+def test_a_product_that_breaks_a_rule_is_said_to(shell, corner, tmp_path):
+    wrong = corner[["lai"]] * 0 - 1
+    write(wrong, str(tmp_path / "wrong.zarr"), progress=False)
+    _, said, _ = shell("check", tmp_path / "wrong.zarr")
+    assert "negative: " in said
+    assert "FAILED" in said
+
+
+def refused(result: tuple[int, str, str], *said: str) -> None:
+    """One line that says what is wrong, and exit status 2."""
+    status, _, err = result
+    assert status == 2
+    assert len(err.strip().splitlines()) == 1, err
+    assert "Traceback" not in err
+    for text in said:
+        assert text in err
+
+
+@pytest.fixture(params=["text", "empty", "absent", "damaged"])
+def no_zarr(request, tmp_path) -> Path:
+    """A path that is not a Zarr store."""
+    place = tmp_path / request.param
+    if request.param == "text":
+        place.write_text("a,b\n1,2\n")
+    elif request.param != "absent":
+        place.mkdir()
+    if request.param == "damaged":
+        (place / "zarr.json").write_text('{"zarr_format": 3, "node_type": "gro')
+    return place
+
+
+def test_a_path_that_is_not_zarr_is_refused(shell, no_zarr):
+    refused(shell("check", no_zarr), f"CubeError: {no_zarr} is not a Zarr store")
+
+
+def test_nothing_is_predicted_from_a_path_that_is_not_zarr(shell, no_zarr, stores, tmp_path):
+    out = tmp_path / "prediction.zarr"
+    refused(shell("predict", no_zarr, stores["emulator"], out), "CubeError", "not a Zarr store")
+    assert not out.exists()
+
+
+def test_an_emulator_that_does_not_exist_is_refused(shell, stores, tmp_path):
+    out = tmp_path / "prediction.zarr"
+    result = shell("predict", stores["cube"], tmp_path / "none", out)
+    refused(result, "EmulatorError: no emulator at", "train one with xlsbc.fit")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_emulator_for_other_inputs_is_refused(shell, stores, tmp_path):
+    out = tmp_path / "prediction.zarr"
+    result = shell("predict", stores["cube"], stores["other"], out)
+    refused(result, "EmulatorError", "input 'soil_carbon' (soil_carbon_content) is not in the cube")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_is_there_is_not_overwritten(shell, stores):
+    before = sorted(stores["cube"].rglob("*"))
+    result = shell("predict", stores["cube"], stores["emulator"], stores["cube"])
+    refused(result, "CubeError: there is something at")
+    assert sorted(stores["cube"].rglob("*")) == before
+
+
+def test_a_zarr_store_without_land_is_no_product(shell, tmp_path):
+    write(xr.Dataset({"a": ("x", [1.0])}), str(tmp_path / "a.zarr"), progress=False)
+    refused(shell("check", tmp_path / "a.zarr"), "CubeError", "nothing in it can be checked")
+
+
+def test_an_unknown_command_is_refused_without_a_traceback(shell):
+    status, _, err = shell("predcit")
+    assert status == 2
+    assert "Traceback" not in err
