@@ -72,7 +72,7 @@ def test_writing_is_that_of_the_function(corner, tmp_path):
     with pytest.raises(xlsbc.errors.CubeError, match="pass overwrite=True"):
         corner[["slope"]].lsbc.write(url, progress=False)
     corner[["slope"]].lsbc.write(url, overwrite=True, progress=False)
-    found = xr.open_zarr(url, consolidated=False)
+    found = xr.open_zarr(url)
     xr.testing.assert_equal(found.load(), corner[["slope"]])
 
 

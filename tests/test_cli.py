@@ -70,7 +70,7 @@ def test_a_cube_is_predicted_and_the_prediction_holds_to_physics(shell, stores, 
     status, said, _ = shell("predict", stores["cube"], stores["emulator"], out)
     assert status == 0
     assert said.splitlines()[-1] == str(out)
-    found = xr.open_zarr(out, consolidated=False).load()
+    found = xr.open_zarr(out).load()
     expected = predict(corner, str(stores["emulator"])).compute()
     xr.testing.assert_equal(found, expected)
     assert np.isfinite(found["lai"]).any()
@@ -85,7 +85,7 @@ def test_land_cover_may_be_given(shell, stores, tmp_path):
     given = json.dumps(["lc_fraction"])
     status, _, _ = shell("predict", stores["cube"], stores["emulator"], out, "--given", given)
     assert status == 0
-    assert xr.open_zarr(out, consolidated=False).attrs["xlsbc_given"] == "lc_fraction"
+    assert xr.open_zarr(out).attrs["xlsbc_given"] == "lc_fraction"
 
 
 def test_a_product_that_breaks_a_rule_is_said_to(shell, corner, tmp_path):
@@ -148,6 +148,16 @@ def test_a_store_that_is_there_is_not_overwritten(shell, stores):
     result = shell("predict", stores["cube"], stores["emulator"], stores["cube"])
     refused(result, "CubeError: there is something at")
     assert sorted(stores["cube"].rglob("*")) == before
+
+
+@pytest.mark.parametrize("layout", [(2, False), (2, True), (3, False)])
+def test_a_store_of_another_making_is_read_too(shell, corner, tmp_path, layout):
+    version, consolidated = layout
+    place = tmp_path / "lai.zarr"
+    corner[["lai"]].to_zarr(place, zarr_format=version, consolidated=consolidated)
+    status, said, err = shell("check", place)
+    assert (status, err) == (0, "")
+    assert "negative: 0 passed" in said
 
 
 def test_a_zarr_store_without_land_is_no_product(shell, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import xarray as xr
 
@@ -90,7 +91,10 @@ def open_cube(url: str) -> xr.Dataset:
         If there is none, or if it is not Zarr.
     """
     try:
-        return xr.open_zarr(url, chunks={}, consolidated=None)
+        with warnings.catch_warnings():
+            # a store of another's making without consolidated metadata is as good
+            warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated")
+            return xr.open_zarr(url, chunks={}, consolidated=None)
     except (FileNotFoundError, ValueError, KeyError, OSError) as error:
         raise CubeError(f"{url} is not a Zarr store that can be read: {error}") from error
 

@@ -69,6 +69,7 @@ REAL = {
         fit={
             "given": [("lc_fraction",)],
             "optional": ("elevation", "slope"),
+            "position": False,  # it sees the land around a pixel instead
             "steps": 2000,
             "learning_rate": 6e-3,
             "architecture": Architecture(hidden=64),
@@ -81,7 +82,7 @@ REAL = {
         given=("lc_fraction",),
         fit={
             "given": [("lc_fraction",)],
-            "position": True,
+            "position": False,
             "steps": 800,
             "learning_rate": 6e-3,
             "architecture": Architecture(hidden=64),
@@ -269,7 +270,8 @@ def describe(
     if rivals:
         facts["Gradient boosting"] = (
             "scikit-learn HistGradientBoostingRegressor, one model a month, on pixels, with the "
-            "same predictors, latitude, longitude, given values, split and scored pixels"
+            "same predictors and latitude and longitude besides, the same given values, split and "
+            "scored pixels"
         )
     return facts
 

@@ -233,3 +233,18 @@ def test_a_directory_that_is_missing_or_not_whole_is_no_emulator(saved, gone):
 def test_a_file_is_no_emulator(saved):
     with pytest.raises(EmulatorError, match="no emulator at"):
         Emulator.open(str(saved / SPEC))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_gives_what_a_cpu_gives(
+    world: xr.Dataset, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    year = int(world["year"][0])
+    sample = assemble(select(world, emulator.spec, Window(0, 0, 48, 48), year), emulator.spec)
+    on_gpu = emulator.run([sample])
+    assert on_gpu.lai.is_cuda
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    on_cpu = emulator.run([sample])
+    # float32 convolutions in TF32 keep ten bits of the mantissa
+    torch.testing.assert_close(on_gpu.lai.cpu(), on_cpu.lai, atol=5e-3, rtol=0)
+    torch.testing.assert_close(on_gpu.lc.cpu(), on_cpu.lc, atol=5e-3, rtol=0)

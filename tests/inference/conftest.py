@@ -100,7 +100,7 @@ def wild(untrained: Callable[..., Emulator]) -> Callable[..., Emulator]:
         emulator = untrained(cube, tile=tile, **options)
         generator = torch.Generator().manual_seed(seed)
         for parameter in emulator.network.parameters():
-            torch.nn.init.normal_(parameter, std=0.4, generator=generator)
+            torch.nn.init.normal_(parameter, std=0.3, generator=generator)
         return emulator
 
     return make

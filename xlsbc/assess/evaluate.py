@@ -48,8 +48,8 @@ _DESCRIPTIONS = {
         "the reference of the year before, in the same pixel: it sees the held-out pixels' past"
     ),
     "gradient_boosting": (
-        "histogram gradient boosting on single pixels, with the inputs, given values and split "
-        "of the prediction"
+        "histogram gradient boosting on single pixels, with the prediction's inputs and given "
+        "values, and latitude and longitude besides"
     ),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +59,10 @@ def write(ds: xr.Dataset, url: str, *, overwrite: bool = False, progress: bool =
                 place, mode="w", zarr_format=3, consolidated=False, encoding=encoding(ds)
             )
         zarr.open_group(place, mode="r+").attrs["xlsbc_complete"] = True
+        with warnings.catch_warnings():
+            # zarr says that its form may change; xarray warns on every opening of a store without
+            warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
+            zarr.consolidate_metadata(place)
     except BaseException:
         if local and fs.exists(place):
             fs.rm(place, recursive=True)
@@ -70,7 +75,7 @@ def write(ds: xr.Dataset, url: str, *, overwrite: bool = False, progress: bool =
 
 
 def storable(ds: xr.Dataset) -> xr.Dataset:
-    """The Dataset in chunks of equal size, without the encodings of the files it came from.
+    """The Dataset in chunks of equal size, without what the store it came from says of itself.
 
     Tiles at the rim of a region are cut, also the first: stored chunks are counted from there.
     """
@@ -79,7 +84,8 @@ def storable(ds: xr.Dataset) -> xr.Dataset:
         for name, field in ds.data_vars.items()
         if field.chunks is not None
     }
-    return ds.assign(fields).drop_encoding()
+    kept = {name: value for name, value in ds.attrs.items() if name != "xlsbc_complete"}
+    return ds.assign(fields).drop_encoding().drop_attrs(deep=False).assign_attrs(kept)
 
 
 def encoding(ds: xr.Dataset) -> dict[Any, dict[str, Any]]:
@@ -87,7 +93,6 @@ def encoding(ds: xr.Dataset) -> dict[Any, dict[str, Any]]:
     return {
         name: {"compressors": [CODEC], **({"chunks": chunks(field)} if field.ndim else {})}
         for name, field in ds.variables.items()
-        if field.dtype.kind in "fiub"
     }
 
 

@@ -215,10 +215,9 @@ def specify(
         problems.append("found no input: no static field, no forcing, nothing given")
     if problems:
         raise TrainingError("the cube cannot train an emulator", problems)
-    source = cube[statics].assign(
-        {n: cube[n].broadcast_like(train) for n in ("latitude", "longitude") if position}
-    )
-    static = moments(source.where(train), optional)
+    static = moments(cube[statics].where(train), optional)
+    if position:
+        static += moments(places(train))
     yearly = [n for n in named(cube, "scalar") if n in cube and cube[n].sizes.get("year", 1) > 1]
     grid = Grid.of(cube)
     tile = -(-TILE // architecture.stride) * architecture.stride
@@ -266,6 +265,18 @@ def moments(source: xr.Dataset, optional: tuple[str, ...] = ()) -> tuple[InputVa
         for name in source
         if math.isfinite(float(std[name]))
         and float(std[name]) > 1e-12 * (1 + abs(float(mean[name])))
+    )
+
+
+def places(train: xr.DataArray) -> xr.Dataset:
+    """Latitude and longitude of the training pixels, as fields: a coordinate has no moments."""
+    y, x = train.dims
+    fields = {n: train[n].broadcast_like(train).where(train) for n in ("latitude", "longitude")}
+    return xr.Dataset(
+        {
+            n: (("y", "x"), field.transpose(y, x).to_numpy(), train[n].attrs)
+            for n, field in fields.items()
+        }
     )
 
 
