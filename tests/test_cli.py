@@ -91,7 +91,8 @@ def test_land_cover_may_be_given(shell, stores, tmp_path):
 def test_a_product_that_breaks_a_rule_is_said_to(shell, corner, tmp_path):
     wrong = corner[["lai"]] * 0 - 1
     write(wrong, str(tmp_path / "wrong.zarr"), progress=False)
-    _, said, _ = shell("check", tmp_path / "wrong.zarr")
+    status, said, _ = shell("check", tmp_path / "wrong.zarr")
+    assert status == 1
     assert "negative: " in said
     assert "FAILED" in said
 

@@ -53,15 +53,18 @@ def predict(cube: str, emulator: str, out: str, given: list[str] | None = None) 
 
 
 def check(product: str) -> None:
-    """Hold a prediction, or any product of its kind, to physics.
+    """Hold a prediction, or any product of its kind, to physics; exit status 1 if it fails.
 
     Args:
         product: URL of a Zarr store.
     """
     from xlsbc.physics.consistency import check
 
-    for name, value in check(open_cube(product)).data_vars.items():
+    result = check(open_cube(product))
+    for name, value in result.data_vars.items():
         print(f"{name}: {value.item():.6g} {'passed' if value.attrs['passed'] else 'FAILED'}")
+    if not result.attrs["passed"]:
+        sys.exit(1)
 
 
 def doctor() -> None:

@@ -70,6 +70,15 @@ def test_fields_at_some_pixels_are_the_fields_of_the_window_there(given):
         torch.testing.assert_close(some[name], expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("given", [(), ("lu", "lc")])
+def test_a_rim_that_is_thrown_away_changes_nothing_inside(given):
+    net, window = network(), inputs(*given)
+    with torch.inference_mode():
+        whole, inner = fields(net(window)), fields(net(window, rim=2))
+    for name, field in whole.items():
+        torch.testing.assert_close(inner[name], field[..., 2:-2, 2:-2], atol=1e-5, rtol=1e-4)
+
+
 def test_outputs_have_the_shapes_of_a_window_that_is_not_square():
     shapes = {name: tuple(f.shape) for name, f in fields(network()(inputs())).items()}
     assert shapes == {

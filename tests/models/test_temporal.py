@@ -38,6 +38,13 @@ def test_weather_bears_on_its_own_step_and_the_history_after_it_and_on_no_step_b
     assert changed_steps(encoder, step) == expected
 
 
+@pytest.mark.parametrize("step", range(ALL))
+def test_without_memory_weather_bears_on_its_own_step_alone(encoder, step):
+    torch.nn.init.zeros_(encoder.memory.weight)
+    own = step - (HISTORY - 1)
+    assert changed_steps(encoder, step) == ([own] if own >= 0 else [])
+
+
 def test_the_state_lies_on_the_coarse_grid(encoder):
     state = encoder(torch.randn(2, ALL, 5, 3, 4), torch.eye(ALL).expand(2, -1, -1))
     assert state.shape == (2, STEPS, 3, 3, 4)

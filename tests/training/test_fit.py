@@ -335,6 +335,27 @@ def test_provenance_says_what_the_emulator_was_trained_on(fitted, world):
     assert math.isfinite(facts["final_loss"])
 
 
+def test_an_epoch_covers_the_grid_in_every_year_once(world):
+    # 2 x 37 x 53 pixels and years twice, in batches of two crops of 16 x 16
+    emulator = quick(world, epochs=2)
+    assert emulator.spec.provenance["steps"] == round(2 * 2 * 37 * 53 / (2 * 16 * 16))
+
+
+def test_leaves_that_are_zero_everywhere_can_be_learned(world, losses):
+    quick(without(world, "lu_", "lc_", "driver").assign(lai=world["lai"] * 0))
+    assert np.isfinite([loss["lai"] for loss in losses]).all()
+
+
+def test_the_average_of_the_weights_forgets_and_starts_with_the_first():
+    average = torch.tensor(0.0)
+    for count, new in enumerate([10.0] * 3 + [20.0] * 400):
+        average = module.moving_average(average, torch.tensor(new), count)
+        if count == 2:
+            assert float(average) > 9.5
+    assert float(average) == pytest.approx(20, abs=0.01)
+    assert module.moving_average(torch.tensor(3), torch.tensor(4), 7).item() == 4
+
+
 def test_a_budget_in_minutes_sets_the_number_of_steps(monkeypatch):
     assert module.affordable(seconds=2.0, minutes=0.5) == 300
     assert module.affordable(seconds=1e6, minutes=0.5) == module.PROBE + 1

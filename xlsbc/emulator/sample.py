@@ -232,7 +232,7 @@ def around(part: xr.Dataset, grid: str) -> xr.Dataset:
     for axis, name in (("latitude", "row"), ("longitude", "column")):
         coarse, fine = part[f"{grid}_{axis}"].to_numpy(), part[axis].to_numpy()
         at = np.round(position(coarse, fine) / RESOLVED) * RESOLVED
-        first = min(int(np.floor(at.min())), max(len(coarse) - 2, 0))
+        first = int(np.floor(at.min()))
         last = min(int(np.floor(at.max())) + 1, len(coarse) - 1)
         spans[f"{grid}_{axis}"] = slice(first, last + 1)
         places[f"{grid}_{name}"] = (axis, np.where(inside(coarse, fine), at - first, np.nan))
