@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from xlsbc.cube.legends import LC, LU, crosswalk
 from xlsbc.cube.schema import conform, is_climatology
+from xlsbc.cube.synthetic import synthetic_cube
 from xlsbc.errors import CubeError, GridError, LegendError, UnitsError
 
 Raw = Callable[..., xr.Dataset]
@@ -624,3 +625,21 @@ def test_real_daily_era5_south_up_is_put_north_up(real_data):
     np.testing.assert_array_equal(
         cube.t2m.sel(forcing_latitude=48.0, forcing_longitude=8.0), expected
     )
+
+
+@pytest.mark.parametrize("said", ["modis_igbp", None])
+def test_fractions_in_a_legend_that_nobody_knows_are_refused_and_not_left_out(said):
+    cube = synthetic_cube(region=(8.0, 45.5, 8.25, 45.75), years=(2000, 2001))
+    ids = np.array([f"igbp{i}" for i in range(cube.sizes["lc_class"])], dtype=object)
+    cube = cube.assign_coords(lc_class=ids)
+    cube["lc_class"].attrs = {} if said is None else {"legend": said}
+    with pytest.raises(LegendError, match="'lc_class' must hold the class ids of a legend"):
+        conform(cube)
+
+
+def test_fractions_of_something_else_are_left_out():
+    cube = synthetic_cube(region=(8.0, 45.5, 8.25, 45.75), years=(2000, 2001))
+    soil = cube["lc_fraction"].isel(lc_class=[0, 1], year=0, drop=True)
+    soil = soil.drop_vars("lc_class").rename(lc_class="soil_type")
+    soil = soil.assign_coords(soil_type=np.array(["luvisol", "podzol"], dtype=object))
+    xr.testing.assert_identical(conform(cube.assign(soil=soil)), cube)

@@ -391,3 +391,8 @@ def test_a_crop_is_of_whole_strides_and_fits_a_small_grid(shape, asked, expected
 def test_the_callable_of_the_package_is_this_one(fitted: Emulator, untrained: Callable[..., Any]):
     assert xlsbc.fit is fit
     assert isinstance(fitted, xlsbc.Emulator)
+
+
+def test_a_split_that_is_not_known_is_an_error(world):
+    with pytest.raises(TrainingError, match="'years' is not a split; pass \"blocks\" or a Split"):
+        quick(world, split="years")

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from .axes import Axis, Problem, read_axes
+from .axes import CLASS_DIMS, Axis, Problem, read_axes
 from .flags import map_legend, says_legend
 from .legends import LU
 from .vocabulary import FORCING_GRID, ROLES, TARGET_GRID, VOCABULARY, Role, Variable
@@ -159,6 +159,8 @@ def _claim(
     if classes is not None and standard_name in ("", "area_fraction"):
         canonical = "lu_fraction" if classes == "luh2" else "lc_fraction"
         return Source(VOCABULARY[canonical], (name,))
+    if standard_name == "area_fraction":
+        problems += _unknown_land_classes(da, axes)
     if standard_name in MAP_NAMES or says_legend(da):
         which = map_legend(name, da, problems)
         canonical = "lu_fraction" if which == "luh2" else "lc_fraction"
@@ -269,6 +271,15 @@ def _unique(
 def _class_legend(da: xr.DataArray, axes: dict[Hashable, Axis]) -> str | None:
     classes = [axes[d] for d in da.dims if d in axes and axes[d].kind == "class"]
     return classes[0].legend if classes else None
+
+
+def _unknown_land_classes(da: xr.DataArray, axes: dict[Hashable, Axis]) -> list[Problem]:
+    """What is wrong with classes that are said to be of land use or cover, by dim or legend.
+
+    Fractions of other things, say of soil types, are no business of a cube.
+    """
+    land = [d for d in da.dims if d in CLASS_DIMS or (d in da.coords and "legend" in da[d].attrs)]
+    return [p for d in land if d in axes and axes[d].kind == "class" for p in axes[d].problems]
 
 
 def _grib_parameter(da: xr.DataArray) -> str | None:

@@ -110,7 +110,8 @@ def fit(
     CubeError
         If the cube is not a cube.
     TrainingError
-        If there is nothing to learn, nothing to learn it from, or the loss stops being finite.
+        If there is nothing to learn, nothing to learn it from, no such split, or the loss stops
+        being finite.
 
     References
     ----------
@@ -118,8 +119,10 @@ def fit(
     30(4) (averaged weights).
     """
     cube = conform(cube)
-    if not isinstance(split, Split):
+    if split == "blocks":
         split = suggest(cube, seed)
+    elif not isinstance(split, Split):
+        raise TrainingError(f'{split!r} is not a split; pass "blocks" or a Split')
     parts = split_map(cube, split)
     spec = specify(
         cube,
@@ -357,12 +360,7 @@ def optimise(
             smooth = loss.item() if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss.item()
             bar.set_postfix({k: f"{v.item():.3f}" for k, v in losses.items()}, refresh=False)
             bar.update()
-    seconds = time.perf_counter() - begin
-    return cast(Network, average.module.eval()), {
-        "steps": steps,
-        "seconds": seconds,
-        "loss": smooth,
-    }
+    return cast(Network, average.module.eval()), {"steps": steps, "loss": smooth}
 
 
 def moving_average(average: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
