@@ -52,8 +52,8 @@ def test_environment_yml_mixes_no_channels():
     assert environment["channels"] == ["conda-forge", "nodefaults"]
 
 
-def test_there_are_six_extras_and_all_of_them_together():
-    assert set(EXTRAS) == {"gpu", "recipes", "train", "serve", "docs", "test", "all"}
+def test_there_are_seven_extras_and_all_of_them_together():
+    assert set(EXTRAS) == {"gpu", "icechunk", "recipes", "train", "serve", "docs", "test", "all"}
     (together,) = (Requirement(text) for text in EXTRAS["all"])
     assert together.name == "xlsbc"
     assert together.extras == set(EXTRAS) - {"all"}

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from xlsbc.cube.catalog import open_catalog
     from xlsbc.cube.versions import show_versions
     from xlsbc.emulator import Emulator
+    from xlsbc.inference.cluster import cluster
     from xlsbc.training.fit import fit
 
 __version__ = "0.1.0"
-__all__ = ["Emulator", "LsbcError", "fit", "open_catalog", "show_versions"]
+__all__ = ["Emulator", "LsbcError", "cluster", "fit", "open_catalog", "show_versions"]
 
 # Heavy parts are imported when they are first asked for: `import xlsbc` needs no torch.
 LAZY = {
     "Emulator": "xlsbc.emulator",
+    "cluster": "xlsbc.inference.cluster",
     "fit": "xlsbc.training.fit",
     "open_catalog": "xlsbc.cube.catalog",
     "show_versions": "xlsbc.cube.versions",

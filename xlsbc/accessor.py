@@ -9,6 +9,8 @@ import xarray as xr
 
 if TYPE_CHECKING:
     from xlsbc.emulator import Emulator
+    from xlsbc.inference.engine import Precision
+    from xlsbc.inference.estimate import Estimate
 
 __all__ = ["LsbcAccessor"]
 
@@ -18,8 +20,8 @@ class LsbcAccessor:
     """Land-surface boundary conditions on any Dataset.
 
     A cube is checked (`check_cube`), brought to its canonical form (`conform`) and predicted from
-    (`predict`); a prediction, or any product of its kind, is held to physics (`check`), to a
-    reference (`evaluate`) and written (`write`).
+    (`predict`); what a prediction will cost can be told before (`plan`); it, or any product of its
+    kind, is held to physics (`check`), to a reference (`evaluate`) and written (`write`).
     """
 
     def __init__(self, ds: xr.Dataset) -> None:
@@ -60,6 +62,8 @@ class LsbcAccessor:
         given: Sequence[str] | None = None,
         targets: Sequence[str] | None = None,
         period: Iterable[int] | None = None,
+        precision: Precision = "auto",
+        block: int = 1,
     ) -> xr.Dataset:
         """See `xlsbc.inference.predict.predict`.
 
@@ -71,7 +75,21 @@ class LsbcAccessor:
         """
         from xlsbc.inference.predict import predict
 
-        return predict(self._ds, emulator, given=given, targets=targets, period=period)
+        return predict(
+            self._ds,
+            emulator,
+            given=given,
+            targets=targets,
+            period=period,
+            precision=precision,
+            block=block,
+        )
+
+    def plan(self, *, probe: bool = True) -> Estimate:
+        """See `xlsbc.inference.estimate.plan`."""
+        from xlsbc.inference.estimate import plan
+
+        return plan(self._ds, probe=probe)
 
     def check(self) -> xr.Dataset:
         """See `xlsbc.physics.consistency.check`."""
@@ -85,8 +103,18 @@ class LsbcAccessor:
 
         return evaluate(self._ds, reference, **options)
 
-    def write(self, url: str, *, overwrite: bool = False, progress: bool = True) -> str:
+    def write(
+        self,
+        url: str,
+        *,
+        resume: bool = True,
+        overwrite: bool = False,
+        packed: bool = True,
+        progress: bool = True,
+    ) -> str:
         """See `xlsbc.inference.writer.write`."""
         from xlsbc.inference.writer import write
 
-        return write(self._ds, url, overwrite=overwrite, progress=progress)
+        return write(
+            self._ds, url, resume=resume, overwrite=overwrite, packed=packed, progress=progress
+        )

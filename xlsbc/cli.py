@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import warnings
+from typing import Any
 
 import xarray as xr
 
 from xlsbc.errors import CubeError, LsbcError
+from xlsbc.inference.allocator import tune_allocator
 
 __all__ = ["main"]
 
@@ -36,20 +38,36 @@ def quickstart(
     print("\n".join(quickstart(out, source, minutes, seed, region, years)))
 
 
-def predict(cube: str, emulator: str, out: str, given: list[str] | None = None) -> None:
-    """Predict from a cube into a new Zarr store.
+def predict(
+    cube: str,
+    emulator: str,
+    out: str,
+    given: list[str] | None = None,
+    targets: list[str] | None = None,
+    period: list[int] | None = None,
+    block: int = 1,
+    overwrite: bool = False,
+) -> None:
+    """Predict from a cube into a Zarr store; the same command goes on after an interruption.
 
     Args:
         cube: URL of a Zarr cube.
         emulator: URL of an emulator.
         out: URL of the new store.
         given: Fractions to take from the cube: lu_fraction, lc_fraction.
+        targets: Variables to predict; all if left out.
+        period: Years; all that the cube has if left out.
+        block: Tiles along either side of a stored chunk.
+        overwrite: Whether another store at `out` may be replaced.
     """
     from xlsbc.inference.predict import predict
     from xlsbc.inference.writer import write
 
     tune_allocator()
-    print(write(predict(open_cube(cube), emulator, given=given), out))
+    options: dict[str, Any] = {"given": given, "targets": targets, "period": period}
+    print(
+        write(predict(open_cube(cube), emulator, block=block, **options), out, overwrite=overwrite)
+    )
 
 
 def check(product: str) -> None:
@@ -67,6 +85,17 @@ def check(product: str) -> None:
         sys.exit(1)
 
 
+def verify(store: str) -> None:
+    """Compare every object of a store that xlsbc wrote with its ledger; exit status 2 if not equal.
+
+    Args:
+        store: URL of a Zarr store.
+    """
+    from xlsbc.inference.writer import verify
+
+    print(f"{verify(store)} objects are as they were written")
+
+
 def doctor() -> None:
     """Print the versions of everything that matters, for a bug report."""
     from xlsbc.cube.versions import show_versions
@@ -79,7 +108,7 @@ def main() -> None:
     from jsonargparse import auto_cli
 
     try:
-        auto_cli([quickstart, predict, check, doctor], prog="xlsbc")
+        auto_cli([quickstart, predict, check, verify, doctor], prog="xlsbc")
     except LsbcError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(2)
@@ -100,18 +129,3 @@ def open_cube(url: str) -> xr.Dataset:
             return xr.open_zarr(url, chunks={}, consolidated=None)
     except (FileNotFoundError, ValueError, KeyError, OSError) as error:
         raise CubeError(f"{url} is not a Zarr store that can be read: {error}") from error
-
-
-def tune_allocator() -> None:
-    """Let glibc keep large blocks: a third of the time of a forward pass went into page faults.
-
-    Two settings of ``mallopt(3)``, for this process only: no block is mapped on its own
-    (M_MMAP_MAX = 0), and freed memory is kept (M_TRIM_THRESHOLD). Elsewhere it does nothing.
-    """
-    import ctypes
-
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            libc.mallopt(-4, 0)
-            libc.mallopt(-1, 2**31 - 1)

@@ -15,6 +15,7 @@ __all__ = [
     "LegendError",
     "LsbcError",
     "SourceError",
+    "StoreError",
     "TrainingError",
     "UnitsError",
 ]
@@ -64,8 +65,16 @@ class SourceError(LsbcError, ValueError):
     """A provider's file is missing or is not what it should be."""
 
 
+class StoreError(LsbcError, OSError):
+    """A store cannot be written or read, or does not hold what was written into it."""
+
+
 class EmulatorError(LsbcError, ValueError):
     """An emulator cannot be read, or does not fit what it is asked for."""
+
+
+class TileError(LsbcError, RuntimeError):
+    """A network gave what cannot be: values not finite, out of bounds, or no shares."""
 
 
 class TrainingError(LsbcError, RuntimeError):

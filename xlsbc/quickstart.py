@@ -172,7 +172,7 @@ def run(
 ) -> Section:
     """Everything for one cube, written into a folder; what the report says of it."""
     clock = Clock(recipe.name, progress)
-    write(cube, str(folder / "cube.zarr"), progress=progress)
+    write(cube, str(folder / "cube.zarr"), packed=False, progress=progress)
     cube = xr.open_zarr(folder / "cube.zarr", chunks={}, consolidated=False)
     clock.lap("cube")
     split = recipe.split or suggest(cube, seed)

@@ -222,9 +222,10 @@ def test_pixels_outside_the_drivers_cells_are_not_valid(cube):
 
 def test_driver_totals_come_with_their_places(cube):
     found = sample(cube, spec(driver=True))
-    assert found.driver.shape == (13, 2, 2)
+    # pixels beyond the last cell's centre are among it and its repetition
+    assert found.driver.shape == (13, 2, 3)
     np.testing.assert_allclose(found.driver_row, [0.1, 0.3, 0.5, 0.7], atol=1e-6)
-    np.testing.assert_allclose(found.driver_column, [0.1, 0.3, 0.5, 0.7, 0.9, 1.0], atol=1e-6)
+    np.testing.assert_allclose(found.driver_column, [0.1, 0.3, 0.5, 0.7, 0.9, 1.1], atol=1e-6)
 
 
 def test_a_missing_driver_cell_is_missing_where_interpolation_needs_it(cube):

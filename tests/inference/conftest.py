@@ -117,4 +117,6 @@ def whole(cube: xr.Dataset, emulator: Emulator) -> xr.Dataset:
     """The prediction of 2001 for the random land, computed."""
     from xlsbc.inference.predict import predict
 
-    return predict(cube, emulator, period=[2001]).compute(scheduler="synchronous")
+    return predict(cube, emulator, period=[2001], precision="float32").compute(
+        scheduler="synchronous"
+    )

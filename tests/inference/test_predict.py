@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from xlsbc.cube.conform import conform
 from xlsbc.cube.legends import LC, LU
 from xlsbc.emulator import Emulator
 from xlsbc.errors import CubeError, EmulatorError
+from xlsbc.inference.engine import Engine
 from xlsbc.inference.predict import predict
 
 STATICS = ["elevation", "slope", "clay_fraction", "sand_fraction", "soil_porosity"]
@@ -55,8 +55,13 @@ def prediction(corner: xr.Dataset, emulator: Emulator) -> xr.Dataset:
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one with every window that the network runs."""
     made: list[int] = []
-    original = Emulator.run
-    monkeypatch.setattr(Emulator, "run", lambda self, s: made.append(1) or original(self, s))
+    original = Engine.run
+
+    def counted(self: Engine, samples: Any, names: Any) -> Any:
+        made.extend(1 for _ in samples)
+        return original(self, samples, names)
+
+    monkeypatch.setattr(Engine, "run", counted)
     return made
 
 
@@ -83,23 +88,6 @@ def test_a_tile_runs_once_for_all_its_variables(corner, emulator, runs):
     found = predict(corner, emulator, period=[2001]).compute()
     assert len(found.data_vars) == 7
     assert len(runs) == 2 * 3
-
-
-def test_threads_of_a_scheduler_run_one_window_at_a_time(corner, emulator, monkeypatch):
-    running, most = set(), []
-    original = Emulator.run
-
-    def watched(self, samples):
-        running.add(threading.get_ident())
-        most.append(len(running))
-        outputs = original(self, samples)
-        running.remove(threading.get_ident())
-        return outputs
-
-    monkeypatch.setattr(Emulator, "run", watched)
-    with dask.config.set(scheduler="threads", num_workers=4):
-        predict(corner, emulator, period=[2001]).compute()
-    assert most == [1] * 6
 
 
 def test_the_same_prediction_has_the_same_name_and_another_another(corner, emulator, untrained):

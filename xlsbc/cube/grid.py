@@ -14,7 +14,7 @@ import xarray as xr
 
 from ..errors import GridError
 
-__all__ = ["EARTH_RADIUS", "Grid", "position", "spacing"]
+__all__ = ["EARTH_RADIUS", "Grid", "lattice_step", "position", "spacing"]
 
 EARTH_RADIUS = 6_371_229.0
 """Radius of the sphere that IFS computes on, m (GRIB2 code table 3.2, value 6)."""
@@ -63,7 +63,7 @@ class Grid:
             )
         latitude = ds["latitude"].to_numpy().astype(float)
         longitude = ds["longitude"].to_numpy().astype(float)
-        dlat, dlon = _lattice_step(latitude, "latitude"), _lattice_step(longitude, "longitude")
+        dlat, dlon = lattice_step(latitude, "latitude"), lattice_step(longitude, "longitude")
         if dlat > 0 or dlon < 0:
             raise GridError("latitude must descend and longitude ascend; conform the cube first")
         if math.isnan(dlat) and math.isnan(dlon):
@@ -169,7 +169,7 @@ def position(coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
     return np.clip((fine + 360.0 * turns - first) / step, 0.0, coarse.size - 1.0)
 
 
-def _lattice_step(values: np.ndarray, name: str) -> float:
+def lattice_step(values: np.ndarray, name: str) -> float:
     """Step of a coordinate, as the simplest fraction of a degree that its precision allows.
 
     A few float32 pixels give 1/120 degree to four figures only, too few to count from 180 W.

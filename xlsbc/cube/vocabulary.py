@@ -24,6 +24,11 @@ TARGET_GRID = ("latitude", "longitude")
 FORCING_GRID = ("forcing_latitude", "forcing_longitude")
 DRIVER_GRID = ("driver_latitude", "driver_longitude")
 
+# Powers of two, so that decoding is exact in float32 and fractions that sum to 1 in steps sum to 1.
+# 3e-5 and 2.4e-4 are below what any product of land cover or of LAI resolves.
+FRACTION_STEP = 2.0**-15
+LAI_STEP = 2.0**-12
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -47,6 +52,8 @@ class Variable:
         Other CF standard names that are read as this variable.
     dims
         Canonical dims in order.
+    step
+        Resolution at which it is stored as an integer, in ``units``; None: stored as float32.
     """
 
     name: str
@@ -58,6 +65,7 @@ class Variable:
     valid_max: float
     aliases: tuple[str, ...]
     dims: tuple[str, ...]
+    step: float | None = None
 
 
 def _static(name: str, standard: str | None, units: str, long: str, *more: Any) -> Variable:
@@ -157,6 +165,7 @@ _VARIABLES = (
         1,
         (),
         ("year", "lu_class", *TARGET_GRID),
+        FRACTION_STEP,
     ),
     Variable(
         "lc_fraction",
@@ -168,6 +177,7 @@ _VARIABLES = (
         1,
         (),
         ("year", "lc_class", *TARGET_GRID),
+        FRACTION_STEP,
     ),
     Variable(
         "lai",
@@ -179,6 +189,7 @@ _VARIABLES = (
         10,
         (),
         ("time", *TARGET_GRID),
+        LAI_STEP,
     ),
 )
 

@@ -17,6 +17,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import torch
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -28,9 +29,9 @@ from xlsbc.emulator.sample import Sample
 from xlsbc.emulator.spec import Spec
 from xlsbc.emulator.steps import HARMONICS
 from xlsbc.errors import EmulatorError, LegendError
-from xlsbc.models.network import Inputs, Network, Outputs
+from xlsbc.models.network import Inputs, Network
 
-__all__ = ["Emulator", "build", "stack"]
+__all__ = ["Emulator", "build", "loads", "read", "stack"]
 
 SPEC_FILE = "emulator.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -53,6 +54,7 @@ class Emulator:
     def __init__(self, spec: Spec, network: Network) -> None:
         self.spec = spec
         self.network = network.eval()
+        self._saved: tuple[str, str] | None = None  # where, and the hash it had there
 
     @property
     def hash(self) -> str:
@@ -60,7 +62,16 @@ class Emulator:
 
         Scores do not count: a prediction, from which they are made, names the emulator before.
         """
-        return hashlib.sha256(self._document(scores={}).encode()).hexdigest()
+        unscored = self._complete(self._weights()).model_copy(update={"scores": {}})
+        return hashlib.sha256(unscored.model_dump_json(indent=1).encode()).hexdigest()
+
+    @property
+    def url(self) -> str | None:
+        """Where it was opened or saved last; `None` if nowhere, or if it has changed since."""
+        if self._saved is None:
+            return None
+        url, there = self._saved
+        return url if self.hash == there else None  # weights can be changed in place, unseen
 
     @property
     def lu(self) -> Legend:
@@ -81,7 +92,7 @@ class Emulator:
         return f"<xlsbc.Emulator {self.hash[:12]}: {self.summary()}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return loads, (self._document(), self._weights())
+        return loads, self.files()
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         return "xlsbc.Emulator", self.hash
@@ -95,12 +106,10 @@ class Emulator:
             f"from {inputs}; to {', '.join(self.spec.targets)}"
         )
 
-    def run(self, samples: Sequence[Sample]) -> Outputs:
-        """Fields of a batch of windows of equal size, less the halo; on a GPU if there is one."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.network.to(device)  # moves it the first time only
-        with torch.inference_mode():
-            return self.network(stack(samples).to(device), rim=self.halo)
+    def files(self) -> tuple[bytes, bytes]:
+        """Contents of its specification's file and of its weights', of which `loads` makes it."""
+        weights = self._weights()
+        return self._complete(weights).model_dump_json(indent=1).encode(), weights
 
     def save(self, url: str) -> str:
         """Write the artefact and return where it is.
@@ -113,12 +122,14 @@ class Emulator:
         """
         fs, path = fsspec.core.url_to_fs(str(url))
         fs.makedirs(path, exist_ok=True)
+        document, weights = self.files()
         for name, content in (
-            (WEIGHTS_FILE, self._weights()),
+            (WEIGHTS_FILE, weights),
             (CARD_FILE, card(self).encode()),
-            (SPEC_FILE, self._document().encode()),
+            (SPEC_FILE, document),
         ):
             fs.pipe_file(f"{path}/{name}", content)
+        self._saved = absolute(str(url)), self.hash
         return str(url)
 
     @classmethod
@@ -131,30 +142,46 @@ class Emulator:
             If there is none, if its specification is not valid, or if its weights are damaged
             or not those of the specification.
         """
-        fs, path = fsspec.core.url_to_fs(str(url))
-        try:
-            size = fs.size(f"{path}/{SPEC_FILE}")
-            if size is not None and size > LARGEST_SPEC:
-                raise EmulatorError(
-                    f"{SPEC_FILE} at {url} has {size} bytes; at most {LARGEST_SPEC} were expected"
-                )
-            document = fs.cat_file(f"{path}/{SPEC_FILE}")
-            weights = fs.cat_file(f"{path}/{WEIGHTS_FILE}")
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise EmulatorError(
-                f"no emulator at {url}: expected a directory with {SPEC_FILE} and {WEIGHTS_FILE}; "
-                "check the path, or train one with xlsbc.fit"
-            ) from error
-        return loads(document, weights)
+        emulator = loads(*read(str(url)))
+        emulator._saved = absolute(str(url)), emulator.hash
+        return emulator
 
     def _weights(self) -> bytes:
         state = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
         return save_tensors(state)
 
-    def _document(self, **changes: Any) -> str:
-        digest = hashlib.sha256(self._weights()).hexdigest()
-        spec = self.spec.model_copy(update={"weights_sha256": digest, **changes})
-        return spec.model_dump_json(indent=1)
+    def _complete(self, weights: bytes) -> Spec:
+        digest = hashlib.sha256(weights).hexdigest()
+        return self.spec.model_copy(update={"weights_sha256": digest})
+
+
+def read(url: str) -> tuple[bytes, bytes]:
+    """Contents of the specification's file and of the weights' at a URL, not yet checked.
+
+    Raises
+    ------
+    EmulatorError
+        If they are not there, or if the specification is larger than any.
+    """
+    fs, path = fsspec.core.url_to_fs(url)
+    try:
+        size = fs.size(f"{path}/{SPEC_FILE}")
+        if size is not None and size > LARGEST_SPEC:
+            raise EmulatorError(
+                f"{SPEC_FILE} at {url} has {size} bytes; at most {LARGEST_SPEC} were expected"
+            )
+        return fs.cat_file(f"{path}/{SPEC_FILE}"), fs.cat_file(f"{path}/{WEIGHTS_FILE}")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise EmulatorError(
+            f"no emulator at {url}: expected a directory with {SPEC_FILE} and {WEIGHTS_FILE}; "
+            "check the path, or train one with xlsbc.fit"
+        ) from error
+
+
+def absolute(url: str) -> str:
+    """The same place for a process that runs in another directory."""
+    fs, path = fsspec.core.url_to_fs(url)
+    return str(path) if isinstance(fs, LocalFileSystem) else url
 
 
 def loads(document: bytes | str, weights: bytes) -> Emulator:
@@ -213,6 +240,7 @@ def build(spec: Spec) -> Network:
         bounds=as_tensor(np.array([c.lai_max for c in lc.classes], dtype=np.float32)),
         driver=spec.driver,
         given=spec.may_be_given,
+        state=sum(len((lu if name == "lu_fraction" else lc).classes) for name in spec.state),
         width=sizes.width,
         dropout=sizes.dropout,
         climate=sizes.climate,

@@ -7,24 +7,27 @@ of channels tell the network: one for all required inputs together, one for each
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xlsbc.cube.grid import Grid, position
+from xlsbc.cube.grid import Grid
+from xlsbc.emulator.cells import Axis, among, on_lattice
 from xlsbc.emulator.spec import InputVariable, Spec
 from xlsbc.emulator.steps import calendar, weather_steps
 from xlsbc.errors import EmulatorError
 
-__all__ = ["Sample", "Window", "assemble", "cut", "select", "shares"]
+__all__ = ["Fields", "Sample", "Window", "assemble", "cut", "sample_of", "select", "shares"]
 
 NEGLIGIBLE = 1e-6
 """Interpolation weight below which a missing coarse cell does not make a pixel missing."""
 
-RESOLVED = 2.0**-20
-"""Part of a coarse cell to which places in it are rounded, so that a box cut out of a cube, whose
-coordinates differ in their last bit, has the same ones."""
+POSITION = ("latitude", "longitude")
+"""Inputs that are coordinates."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,53 @@ class Window:
     x: int
     height: int
     width: int
+
+    def axes(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+        """Latitudes and longitudes of its pixels, on a grid and beyond it, degrees."""
+        north = on_lattice(grid.north, grid.dlat) - grid.dlat * self.y
+        west = on_lattice(grid.west, grid.dlon) + grid.dlon * self.x
+        return north - grid.dlat * np.arange(self.height), west + grid.dlon * np.arange(self.width)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What a window and year need of a cube, in memory, in the cube's units; NaN is missing.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns of the window.
+    pooling
+        ``(step, forcing_step)``: how forcing makes up leaf-area steps; rows sum to 1.
+    calendar
+        ``(forcing_step, harmonic)``: the time of year.
+    fine
+        ``(y, x)`` by name, of NumPy or CuPy: static inputs.
+    forcing
+        ``(forcing_step, cell_y, cell_x)`` by name.
+    scalars
+        Numbers of the year by name.
+    driver
+        ``(lu, cell_y, cell_x)``: coarse land-use totals.
+    given
+        ``(class, y, x)`` by name: fractions that are conditions.
+    state
+        ``(class, y, x)`` by name: fractions of the year before.
+    places
+        Of "forcing" and "driver": ``(y,)`` and ``(x,)``, where the pixels lie among the cells, as
+        fractional indices; NaN outside them.
+    """
+
+    shape: tuple[int, int]
+    pooling: np.ndarray
+    calendar: np.ndarray
+    fine: Mapping[str, Any] = field(default_factory=dict)
+    forcing: Mapping[str, np.ndarray] = field(default_factory=dict)
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    driver: np.ndarray | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,16 +108,13 @@ class Sample:
     driver_column: np.ndarray | None = None
     lu: np.ndarray | None = None
     lc: np.ndarray | None = None
+    state: np.ndarray | None = None
 
 
 def cut(cube: xr.Dataset, window: Window) -> xr.Dataset:
     """The part of a conformed cube under a window, lazy; NaN where the window reaches beyond."""
     grid = Grid.of(cube)
-    north, west = grid.north - grid.dlat * window.y, grid.west + grid.dlon * window.x
-    axes = {
-        "latitude": north - grid.dlat * np.arange(window.height),
-        "longitude": west + grid.dlon * np.arange(window.width),
-    }
+    axes = dict(zip(("latitude", "longitude"), window.axes(grid), strict=True))
     spans, pads = {}, {}
     for dim, start in (("latitude", window.y), ("longitude", window.x)):
         length, size = len(axes[dim]), cube.sizes[dim]
@@ -114,9 +161,10 @@ def select(
     if yearly:
         now = cube[yearly].sel(year=year, drop=True)
         part = part.assign({name: now[name] for name in yearly})
-    if given:
-        condition = cut(cube[list(given)].sel(year=year, drop=True), window)
-        part = part.assign({f"given_{name}": condition[name] for name in given})
+    for label, names, of in (("given", given, year), ("state", spec.state, year - 1)):
+        if names:
+            fractions = cut(cube[list(names)].sel(year=of, drop=True), window)
+            part = part.assign({f"{label}_{name}": fractions[name] for name in names})
     steps, pooling, middle = weather_steps(cube, spec, year)
     if spec.forcing:
         forcing = cube[[v.name for v in spec.forcing]].isel(forcing_time=steps)
@@ -148,60 +196,104 @@ def assemble(part: xr.Dataset, spec: Spec, given: tuple[str, ...] = ()) -> Sampl
         If given fractions are not shares that sum to 1.
     """
     part = part.compute()
-    shape = part.sizes["latitude"], part.sizes["longitude"]
-    channels, present, valid = [], [], np.ones(shape, bool)
-    for variable in spec.static:
-        field = part[variable.name].broadcast_like(part[["latitude", "longitude"]])
-        value = scaled(field.transpose("latitude", "longitude").to_numpy(), variable)
-        here = np.isfinite(value)
+    on_grid = part[["latitude", "longitude"]]
+    grids = [*(["forcing"] if spec.forcing else []), *(["driver"] if spec.driver else [])]
+    fields = Fields(
+        shape=(part.sizes["latitude"], part.sizes["longitude"]),
+        pooling=part["pooling"].to_numpy(),
+        calendar=part["calendar"].to_numpy(),
+        fine={
+            v.name: part[v.name]
+            .broadcast_like(on_grid)
+            .transpose("latitude", "longitude")
+            .to_numpy()
+            for v in spec.static
+        },
+        forcing={v.name: part[v.name].to_numpy() for v in spec.forcing},
+        scalars={v.name: float(part[v.name]) for v in spec.scalars},
+        driver=part["lu_total"].to_numpy() if spec.driver else None,
+        given={name: part[f"given_{name}"].to_numpy() for name in given},
+        state={name: part[f"state_{name}"].to_numpy() for name in spec.state},
+        places={
+            grid: (part[f"{grid}_row"].to_numpy(), part[f"{grid}_column"].to_numpy())
+            for grid in grids
+        },
+    )
+    return sample_of(fields, spec)
+
+
+def sample_of(fields: Fields, spec: Spec) -> Sample:
+    """Fields scaled and stacked as a network takes them; a pixel that lacks one is not valid.
+
+    Parameters
+    ----------
+    fields
+        Those that `spec` asks for.
+    spec
+        Inputs and their scaling.
+
+    Raises
+    ------
+    EmulatorError
+        If given fractions are not shares that sum to 1.
+    """
+    cells = next((f.shape[-2:] for f in fields.forcing.values()), (1, 1))
+    shape = (*fields.calendar.shape, *cells)
+    weather = np.broadcast_to(fields.calendar[:, :, None, None], shape)
+    scalars = [
+        np.full_like(weather[:, :1], scaled(fields.scalars[v.name], v)) for v in spec.scalars
+    ]
+    forcing = [scaled(fields.forcing[v.name], v)[:, None] for v in spec.forcing]
+    weather = np.concatenate([*forcing, weather, *scalars], axis=1)
+    row, column = fields.places.get(
+        "forcing", (np.zeros(fields.shape[0]), np.zeros(fields.shape[1]))
+    )
+    reached = reachable(weather, row, column)
+    driver = {}
+    if fields.driver is not None:
+        at = fields.places["driver"]
+        reached &= reachable(fields.driver[None], *at)
+        driver = {"driver": fields.driver, "driver_row": at[0], "driver_column": at[1]}
+    xp = namespace([*fields.fine.values(), *fields.given.values(), *fields.state.values()])
+    valid = xp.asarray(reached)
+    static = xp.empty((len(spec.static) + len(spec.optional) + 1, *fields.shape), np.float32)
+    flags = iter(static[len(spec.static) :])
+    for channel, variable in zip(static, spec.static, strict=False):
+        value = xp.asarray(fields.fine[variable.name])
+        value = scaled(placed(value) if variable.name in POSITION else value, variable)
+        here = xp.isfinite(value)
+        channel[:] = xp.where(here, value, 0.0)
         if variable.optional:
-            present.append(here)
+            next(flags)[:] = here
         else:
             valid &= here
-        channels.append(np.where(here, value, 0.0))
-    weather = np.broadcast_to(
-        part["calendar"].to_numpy()[:, :, None, None],
-        (
-            *part["calendar"].shape,
-            *(part.sizes.get(f"forcing_{d}", 1) for d in ("latitude", "longitude")),
-        ),
-    )
-    scalars = [
-        np.full_like(weather[:, :1], scaled(part[v.name].to_numpy(), v)) for v in spec.scalars
-    ]
-    forcing = [scaled(part[v.name].to_numpy(), v)[:, None] for v in spec.forcing]
-    weather = np.concatenate([*forcing, weather, *scalars], axis=1)
-    row, column = np.zeros(shape[0]), np.zeros(shape[1])
-    if spec.forcing:
-        row, column = part["forcing_row"].to_numpy(), part["forcing_column"].to_numpy()
-    valid &= reachable(weather, row, column)
-    driver = {}
-    if spec.driver:
-        totals = part["lu_total"].to_numpy()
-        at = part["driver_row"].to_numpy(), part["driver_column"].to_numpy()
-        valid &= reachable(totals[None], *at)
-        driver = {"driver": totals, "driver_row": at[0], "driver_column": at[1]}
-    conditions = {
-        name.removesuffix("_fraction"): shares(part[f"given_{name}"].rename(name)) for name in given
+    given = {
+        name.removesuffix("_fraction"): shares(xp.asarray(fraction), name)
+        for name, fraction in fields.given.items()
     }
-    for value in conditions.values():
-        valid &= np.isfinite(value).all(axis=0)
-    arrays = {
-        "static": np.stack([*channels, *present, valid]),
-        "forcing": weather,
-        "row": np.nan_to_num(row),
-        "column": np.nan_to_num(column),
-        **driver,
-        **conditions,
-    }
+    if spec.state:
+        before = [shares(xp.asarray(fields.state[name]), name) for name in spec.state]
+        given["state"] = xp.concatenate(before)
+    for fraction in given.values():
+        valid &= xp.isfinite(fraction).all(axis=0)
+    next(flags)[:] = valid
+    coarse = {"forcing": weather, "row": row, "column": column, **driver}
     return Sample(
-        **{name: np.nan_to_num(value).astype(np.float32) for name, value in arrays.items()},
-        pooling=part["pooling"].to_numpy().astype(np.float32),
+        static=static,
+        **{name: np.nan_to_num(value).astype(np.float32) for name, value in coarse.items()},
+        **{name: xp.nan_to_num(value).astype(np.float32) for name, value in given.items()},
+        pooling=fields.pooling.astype(np.float32),
         valid=valid,
     )
 
 
-def shares(field: xr.DataArray) -> np.ndarray:
+def namespace(arrays: list[Any]) -> Any:
+    """CuPy if any of the arrays lies on a GPU, else NumPy."""
+    on_gpu = any(type(array).__module__.partition(".")[0] == "cupy" for array in arrays)
+    return sys.modules["cupy"] if on_gpu else np
+
+
+def shares(fraction: Any, name: str) -> Any:
     """Class fractions ``(class, y, x)`` that sum to 1 to the last bit that float32 has.
 
     Raises
@@ -209,12 +301,12 @@ def shares(field: xr.DataArray) -> np.ndarray:
     EmulatorError
         If the fractions of a pixel are negative or do not sum to 1 within 0.1 %.
     """
-    value = field.to_numpy().astype(np.float64)
+    value = fraction.astype(np.float64)
     total = value.sum(axis=0)
     wrong = (np.abs(total - 1) > 1e-3) | (value.min(axis=0) < -1e-6)  # NaN compares false
     if wrong.any():
         raise EmulatorError(
-            f"{field.name} must be shares that sum to 1 over the classes of a pixel; "
+            f"{name} must be shares that sum to 1 over the classes of a pixel; "
             f"{wrong.sum()} pixels of a window do not (sums from {total[wrong].min():.4g} to "
             f"{total[wrong].max():.4g}, least share {value[:, wrong].min():.4g}); "
             "normalise them, or make them NaN"
@@ -229,32 +321,25 @@ def around(part: xr.Dataset, grid: str) -> xr.Dataset:
     Adds where the pixels lie among those cells, NaN outside the cells' footprint.
     """
     spans, places = {}, {}
-    for axis, name in (("latitude", "row"), ("longitude", "column")):
-        coarse, fine = part[f"{grid}_{axis}"].to_numpy(), part[axis].to_numpy()
-        at = np.round(position(coarse, fine) / RESOLVED) * RESOLVED
-        first = int(np.floor(at.min()))
-        last = min(int(np.floor(at.max())) + 1, len(coarse) - 1)
-        spans[f"{grid}_{axis}"] = slice(first, last + 1)
-        places[f"{grid}_{name}"] = (axis, np.where(inside(coarse, fine), at - first, np.nan))
+    for dim, name in (("latitude", "row"), ("longitude", "column")):
+        axis = Axis.of(part[f"{grid}_{dim}"].to_numpy())
+        found = among(axis, part[dim].to_numpy())
+        spans[f"{grid}_{dim}"] = axis.index(found.start, found.stop)
+        places[f"{grid}_{name}"] = (dim, found.position)
     return part.isel(spans).assign(places)
 
 
-def scaled(values: np.ndarray, variable: InputVariable) -> np.ndarray:
+def placed(degrees: Any) -> Any:
+    """Coordinates within -180..180, less the last bits, in which a box differs from the globe."""
+    return np.round(np.round(degrees + 180.0, 9) % 360.0, 9) - 180.0
+
+
+def scaled(values: Any, variable: InputVariable) -> Any:
     """Transformed values less their mean over their standard deviation, float64; NaN stays."""
-    values = np.asarray(values, dtype=np.float64)
+    values = np.float64(values) if np.ndim(values) == 0 else values.astype(np.float64)
     if variable.transform == "log":
         values = np.log(np.where(values > 0, values, np.nan))
     return (values - variable.mean) / variable.std
-
-
-def inside(coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
-    """Whether fine coordinates lie within the cells of a regular coarse axis, degrees."""
-    if len(coarse) == 1:
-        return np.ones(len(fine), bool)
-    half = abs(coarse[1] - coarse[0]) / 2 * (1 + 1e-6)
-    middle = (coarse[0] + coarse[-1]) / 2
-    turned = fine + 360.0 * np.round((middle - fine) / 360.0)
-    return (turned >= coarse.min() - half) & (turned <= coarse.max() + half)
 
 
 def reachable(values: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:

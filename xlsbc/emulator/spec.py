@@ -6,6 +6,7 @@ no expression: opening an emulator from anyone runs nothing of theirs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Any, Final, Literal
 
@@ -23,6 +24,11 @@ Target = Literal["lu_fraction", "lc_fraction", "lai"]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Steps = tuple[tuple[Annotated[int, Field(ge=1, le=12)], Annotated[int, Field(ge=1, le=31)]], ...]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def listed(names: Sequence[str]) -> tuple[str, ...]:
+    """Names as a tuple; one name alone is a list of one."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 class Document(BaseModel):
@@ -119,6 +125,8 @@ class Spec(Document):
         What it learned and predicts.
     given
         Combinations of fractions that may be given to it; it learned with each.
+    state
+        Fractions of the year before that are inputs: it goes on from what it predicted.
     steps
         Month and day on which each leaf-area step of a year starts.
     history
@@ -142,6 +150,7 @@ class Spec(Document):
     driver: bool = False
     targets: tuple[Target, ...]
     given: tuple[tuple[Given, ...], ...] = ((),)
+    state: Annotated[tuple[Given, ...], Field(max_length=2)] = ()
     steps: Annotated[Steps, Field(min_length=1, max_length=366)]
     history: Annotated[int, Field(ge=1, le=366)] = 12
     lu_legend: Name = "luh2"

@@ -20,7 +20,9 @@ SLACK = 1.1
 """Steps may be so much longer than they usually are: dekads have 8 to 11 days."""
 
 
-def years(cube: xr.Dataset, spec: Spec, given: tuple[str, ...] = ()) -> list[int]:
+def years(
+    cube: xr.Dataset, spec: Spec, given: tuple[str, ...] = (), *, rolling: bool = False
+) -> list[int]:
     """Years of a cube for which an emulator's inputs are there, from coordinates alone.
 
     Parameters
@@ -31,12 +33,15 @@ def years(cube: xr.Dataset, spec: Spec, given: tuple[str, ...] = ()) -> list[int
         Which inputs, and how far back a step remembers.
     given
         Fractions to take along as conditions.
+    rolling
+        Whether the state of a year may be what was predicted for the year before.
 
     Returns
     -------
     list of int
         Years of which every leaf-area step and every year that it remembers has forcing, and
-        that are on the ``year`` axis if a yearly input is needed. A cube without forcing, or an
+        that are on the ``year`` axis if a yearly input is needed, as is the year before where the
+        emulator takes its state. A cube without forcing, or an
         emulator without, has the years of ``year``, else of ``time``.
     """
     candidates: set[int] | None = None
@@ -44,11 +49,19 @@ def years(cube: xr.Dataset, spec: Spec, given: tuple[str, ...] = ()) -> list[int
         whole = years_of_forcing(cube, spec)
         first = min(whole, default=0)
         candidates = {y for y in whole if all(max(b, first) in whole for b in back_from(spec, y))}
-    if "year" in cube.indexes and (candidates is None or spec.scalars or spec.driver or given):
+    yearly = spec.scalars or spec.driver or given
+    if "year" in cube.indexes and (candidates is None or yearly):
         listed = set(cube["year"].to_numpy().tolist())
         candidates = listed if candidates is None else candidates & listed
     if candidates is None:
         candidates = set(cube.indexes["time"].year) if "time" in cube.indexes else set()
+    if spec.state:
+        known = set(cube["year"].to_numpy().tolist()) if "year" in cube.indexes else set()
+        for year in sorted(candidates):
+            if year - 1 not in known:
+                candidates.discard(year)
+            elif rolling:
+                known.add(year)
     return sorted(int(y) for y in candidates)
 
 

@@ -1,77 +1,43 @@
-"""Lazy prediction: a graph of independent tiles, each one read, run and cut by one task."""
+"""Lazy prediction: a graph of independent blocks of tiles, each read, run and checked by one task.
+
+A graph holds one `Job`, one `gather` for the coarse fields around every few hundred tiles, one
+`run` a block and year, and one `pick` for every variable of it: it grows with the number of tiles
+only, and building it reads nothing but what stores list of themselves.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
-import torch
 import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
-from torch import Tensor
+from dask.task_spec import DataNode, List, Task, TaskRef
 
 from xlsbc.cube.grid import Grid
 from xlsbc.cube.schema import conform
 from xlsbc.cube.vocabulary import attributes
 from xlsbc.emulator.artefact import Emulator
-from xlsbc.emulator.sample import assemble, select
-from xlsbc.emulator.spec import Spec
-from xlsbc.emulator.steps import steps_of, years
-from xlsbc.errors import EmulatorError
-from xlsbc.inference.tiling import Tile, tiles
-from xlsbc.models.network import Outputs
+from xlsbc.emulator.cells import Axis
+from xlsbc.emulator.spec import listed
+from xlsbc.emulator.steps import calendar, steps_of, weather_steps, years
+from xlsbc.inference.backing import identity
+from xlsbc.inference.engine import Precision, Reference, resolve
+from xlsbc.inference.outputs import OUTPUTS, lengths, outputs_of
+from xlsbc.inference.requirements import check_fit
+from xlsbc.inference.run import OWN, Job, Year, gather, run
+from xlsbc.inference.sources import Box, Chunked, source
+from xlsbc.inference.tiling import blank, tiling
 
 __all__ = ["predict"]
 
-ONE_AT_A_TIME = threading.Lock()
-"""torch uses every core for one window; a second window beside it would only take turns."""
-
-
-@dataclass(frozen=True)
-class Output:
-    """A predicted variable: its dims before latitude and longitude, and its attributes."""
-
-    dims: tuple[str, ...]
-    attrs: dict[str, str]
-
-
-OUTPUTS = {
-    "lu_fraction": Output(("year", "lu_class"), attributes("lu_fraction")),
-    "lc_fraction": Output(("year", "lc_class"), attributes("lc_fraction")),
-    "cvh": Output(
-        ("year",),
-        {"standard_name": "area_fraction", "long_name": "cover of high vegetation", "units": "1"},
-    ),
-    "cvl": Output(
-        ("year",),
-        {"standard_name": "area_fraction", "long_name": "cover of low vegetation", "units": "1"},
-    ),
-    "lai": Output(("time",), attributes("lai")),
-    "lai_hv": Output(
-        ("time",),
-        {
-            "standard_name": "leaf_area_index",
-            "long_name": "leaf area index of high vegetation",
-            "units": "1",
-            "cell_methods": "area: mean where high vegetation",
-        },
-    ),
-    "lai_lv": Output(
-        ("time",),
-        {
-            "standard_name": "leaf_area_index",
-            "long_name": "leaf area index of low vegetation",
-            "units": "1",
-            "cell_methods": "area: mean where low vegetation",
-        },
-    ),
-}
+NEIGHBOURHOOD = 4800
+"""Pixels, 40 degrees at 1 km, over which blocks share what was read of the coarse fields: 20 MB of
+monthly ERA5, where each block alone would decode whole maps of a store that has one a month."""
 
 
 def predict(
@@ -81,6 +47,8 @@ def predict(
     given: Sequence[str] | None = None,
     targets: Sequence[str] | None = None,
     period: Iterable[int] | None = None,
+    precision: Precision = "auto",
+    block: int = 1,
 ) -> xr.Dataset:
     """Land use, land cover and leaf area index at every pixel and step of a cube; lazy.
 
@@ -100,6 +68,12 @@ def predict(
         all that the emulator learned and what follows from them.
     period
         Calendar years; by default all whose inputs are in the cube.
+    precision
+        Of the backbone; the heads compute in float32 always. "auto" is bfloat16 where this machine
+        computes in it, else float32; `docs/scale.md` says by how much they differ.
+    block
+        Tiles along either side of a Dask chunk. More of them make fewer and larger tasks, for GPUs
+        and for whole continents; the values are the same.
 
     Returns
     -------
@@ -118,208 +92,198 @@ def predict(
         With every reason why the emulator cannot be used on the cube.
     """
     emulator = Emulator.open(str(emulator)) if not isinstance(emulator, Emulator) else emulator
-    cube = conform(cube)
+    cube = conform(chunked(cube))
     chosen = emulator.spec.given[0] if given is None else listed(given)
     names = outputs_of(emulator, chosen) if targets is None else listed(targets)
     wanted = period if period is None else sorted({int(year) for year in period})
     check_fit(cube, emulator, chosen, names, wanted)
-    wanted = years(cube, emulator.spec, chosen) if wanted is None else wanted
-    grid = Grid.of(cube)
-    lattice = tiles(grid, emulator.spec.lattice.tile, emulator.halo)
-    shared = dask.delayed(emulator, name=f"emulator-{emulator.hash}", traverse=False)
-    blocks = [
-        [[tile_task(shared, emulator, cube, tile, year, chosen) for tile in row] for row in lattice]
-        for year in wanted
-    ]
+    wanted = years(cube, emulator.spec, chosen, rolling=True) if wanted is None else wanted
+    job = job_of(cube, emulator, chosen, names, wanted, resolve(precision), block)
+    inputs = tokenize(job.grid, dict(job.axes), {k: v.token for k, v in job.sources.items()})
+    about = provenance(emulator, job, cube, inputs)
+    arrays = lazily(job, names, tokenize(about, job.shapes, job.years, job.tiling))
     variables = {
-        name: (
-            (*OUTPUTS[name].dims, "latitude", "longitude"),
-            assembled(name, blocks, lattice, emulator),
-            OUTPUTS[name].attrs,
-        )
-        for name in names
+        name: ((*OUTPUTS[name].dims, "latitude", "longitude"), array, OUTPUTS[name].attrs)
+        for name, array in arrays.items()
     }
-    return xr.Dataset(
-        variables, coordinates(cube, emulator, names, wanted), provenance(emulator, chosen, cube)
-    )
+    return xr.Dataset(variables, coordinates(cube, emulator, names, wanted), about)
 
 
-def listed(names: Sequence[str]) -> tuple[str, ...]:
-    """Names as a tuple; one name alone is a list of one."""
-    return (names,) if isinstance(names, str) else tuple(names)
+def chunked(cube: xr.Dataset) -> xr.Dataset:
+    """The cube with variables that are in a store cut into its chunks: nothing loads them whole."""
+
+    def cut(variable: xr.Variable) -> xr.Variable:
+        if variable._in_memory or variable.chunks is not None:
+            return variable
+        sizes = variable.encoding.get("preferred_chunks", {})
+        cut = {dim: sizes.get(dim, -1) for dim in variable.dims}
+        return variable.chunk(cut, name=f"input-{tokenize(identity(variable._data), cut)}")
+
+    return cube.assign({name: cut(field.variable) for name, field in cube.data_vars.items()})
 
 
-def outputs_of(emulator: Emulator, given: tuple[str, ...]) -> tuple[str, ...]:
-    """Variables that an emulator can stand for: what it learned, what is given, what follows."""
-    known = {*emulator.spec.targets, *given}
-    if "lc_fraction" in known:
-        known |= {"cvh", "cvl"}
-        if "lai" in known:
-            known |= {"lai_hv", "lai_lv"}
-    return tuple(name for name in OUTPUTS if name in known)
-
-
-def check_fit(
+def job_of(
     cube: xr.Dataset,
     emulator: Emulator,
     given: tuple[str, ...],
     names: tuple[str, ...],
-    period: list[int] | None,
-) -> None:
-    """Refuse a cube that an emulator cannot be used on, with every reason."""
-    problems = [
-        *lacking_inputs(cube, emulator.spec),
-        *unknown_conditions(cube, emulator.spec, given),
-        *other_grid(cube, emulator.spec),
-    ]
-    if unknown := [name for name in names if name not in outputs_of(emulator, given)]:
-        problems.append(f"{unknown} is not what the emulator gives: {outputs_of(emulator, given)}")
-    if not problems:
-        problems += lacking_years(cube, emulator.spec, given, period)
-    if problems:
-        raise EmulatorError(f"emulator {emulator.hash[:12]} cannot be used on this cube", problems)
-
-
-def lacking_inputs(cube: xr.Dataset, spec: Spec) -> Iterator[str]:
-    """Inputs that a cube does not have, or not in the units in which they were learned."""
-    for variable in spec.inputs:
-        if variable.name in ("latitude", "longitude"):
-            continue
-        if variable.name not in cube:
-            yield (
-                f"input {variable.name!r} ({variable.standard_name or variable.units}) is not in "
-                "the cube; add it, or pass mapping= to conform"
-            )
-        elif cube[variable.name].attrs.get("units") != variable.units:
-            yield (
-                f"input {variable.name!r} was learned in {variable.units!r} and is in "
-                f"{cube[variable.name].attrs.get('units')!r}; convert it"
-            )
-    if spec.driver and "lu_total" not in cube:
-        yield "input 'lu_total' (coarse land-use totals) is not in the cube; add it"
-
-
-def unknown_conditions(cube: xr.Dataset, spec: Spec, given: tuple[str, ...]) -> Iterator[str]:
-    """Given fractions that were not learned so, or that the cube does not have."""
-    if set(given) not in [set(names) for names in spec.given]:
-        known = " or ".join(str(names) for names in spec.given)
-        yield f"given={given} was not learned; the emulator knows given={known}"
-    for name in given:
-        if name not in cube:
-            yield f"{name!r} is given but not in the cube; add it"
-
-
-def other_grid(cube: xr.Dataset, spec: Spec) -> Iterator[str]:
-    """Spacings of the target grid that are not those of the training."""
-    grid = Grid.of(cube)
-    for name, found in (("dlat", grid.dlat), ("dlon", grid.dlon)):
-        expected = getattr(spec.lattice, name)
-        if abs(found - expected) > 0.01 * expected:
-            yield (
-                f"{name} of the grid is {found:.6g} degrees, the emulator's {expected:.6g}; "
-                "regrid the cube, or train an emulator on this grid"
-            )
-
-
-def lacking_years(
-    cube: xr.Dataset, spec: Spec, given: tuple[str, ...], period: list[int] | None
-) -> Iterator[str]:
-    """Years without all inputs; where no input has a year, any will do."""
-    available = years(cube, spec, given)
-    timeless = not (spec.forcing or spec.scalars or spec.driver or given)
-    if period == []:
-        yield "period names no year; leave it out for all that the cube has"
-    elif period is None and not available:
-        yield (
-            "the cube has no year; pass period="
-            if timeless
-            else "no year has all inputs; check forcing_time and year"
-        )
-    elif not timeless and (lacking := sorted(set(period or []) - set(available))):
-        yield f"years {lacking} lack inputs; the cube has {available}"
-
-
-def tile_task(
-    shared: Any, emulator: Emulator, cube: xr.Dataset, tile: Tile, year: int, given: tuple[str, ...]
-) -> Any:
-    """Delayed fields of a tile and year, by name."""
-    part = select(cube, emulator.spec, tile.window, year, given)
-    name = f"lsbc-predict-tile-{tokenize(shared.key, part, tile, given)}"
-    return dask.delayed(run_tile, traverse=False)(shared, part, tile, given, dask_key_name=name)
-
-
-def run_tile(
-    emulator: Emulator, part: xr.Dataset, tile: Tile, given: tuple[str, ...]
-) -> dict[str, np.ndarray]:
-    """Fields of a tile and year, ``(..., y, x)`` on the pixels of the grid.
-
-    A tile without a valid pixel, all sea, does not run the network.
-    """
-    sample = assemble(part, emulator.spec, given)
-    rows, columns = tile.core
-    inner = slice(tile.halo, -tile.halo or None)
-    valid = sample.valid[inner, inner][rows, columns]
-    if not valid.any():
-        return {
-            name: np.full((*lengths(emulator, name), *valid.shape), np.nan, np.float32)
-            for name in OUTPUTS
-        }
-    with ONE_AT_A_TIME:
-        outputs = emulator.run([sample])
-    fields = {k: v[..., rows, columns].cpu().numpy() for k, v in derived(outputs, emulator).items()}
-    return {name: np.where(valid, value, np.float32(np.nan)) for name, value in fields.items()}
-
-
-def derived(outputs: Outputs, emulator: Emulator) -> dict[str, Tensor]:
-    """Fields of the first window of a batch, what follows from others included.
-
-    They are derived on whole tiles, though a grid may have parts only: the order of a sum, and so
-    its last bit, depends on the shape.
-    """
-    lc, leaves = outputs.lc[0], outputs.leaves[0]
-    leafy = emulator.network.leaf.leafy
-    fields = {"lu_fraction": outputs.lu[0], "lc_fraction": lc, "lai": outputs.lai[0]}
-    for stature, cover, area in (("high", "cvh", "lai_hv"), ("low", "cvl", "lai_lv")):
-        here = [i for i, c in enumerate(leafy) if emulator.lc.classes[c].vegetation == stature]
-        shares = lc[[leafy[i] for i in here]]
-        fields[cover] = shares.sum(0)
-        mean = (shares * leaves[:, here]).sum(1) / fields[cover].clamp_min(torch.finfo().tiny)
-        fields[area] = torch.where(fields[cover] > 0, mean, 0)
-    return fields
-
-
-def lengths(emulator: Emulator, name: str) -> tuple[int, ...]:
-    """Lengths of a tile's variable before its rows and columns."""
-    by_dim = {"lu_class": len(emulator.lu.classes), "lc_class": len(emulator.lc.classes)}
-    by_dim["time"] = len(emulator.spec.steps)
-    return tuple(by_dim[dim] for dim in OUTPUTS[name].dims if dim != "year")
-
-
-def assembled(
-    name: str, blocks: list[list[list[Any]]], lattice: list[list[Tile]], emulator: Emulator
-) -> da.Array:
-    """A variable as one lazy array over the delayed tiles of every year."""
-    inner = lengths(emulator, name)
-    yearly = "year" in OUTPUTS[name].dims
-    tasks = [task for year in blocks for row in year for task in row]
-    key = f"lsbc-predict-{name}-{tokenize(name, [task.key for task in tasks])}"
-    middle = (0,) * (len(inner) if yearly else len(inner) - 1)
-    layer: dict[Any, Any] = {
-        (key, i, *middle, y, x): (pick, task.key, name, yearly)
-        for i, year in enumerate(blocks)
-        for y, row in enumerate(year)
-        for x, task in enumerate(row)
+    period: Sequence[int],
+    precision: str,
+    block: int,
+) -> Job:
+    """What the tasks of a prediction share."""
+    spec, grid = emulator.spec, Grid.of(cube)
+    places = {int(y): i for i, y in enumerate(cube.indexes.get("year", []))}
+    parts = []
+    for i, year in enumerate(period):
+        steps, pooling, middle = weather_steps(cube, spec, year)
+        rolls = i > 0 and period[i - 1] == year - 1
+        before = None if rolls or not spec.state else places[year - 1]
+        parts.append(Year(year, i, places.get(year), before, steps, pooling, calendar(middle)))
+    inputs = [v.name for v in spec.inputs if v.name not in ("latitude", "longitude")]
+    inputs += ["lu_total"] * spec.driver
+    axes = {
+        name: (Axis.of(cube[f"{name}_latitude"].data), Axis.of(cube[f"{name}_longitude"].data))
+        for name, needed in (("forcing", spec.forcing), ("driver", spec.driver))
+        if needed
     }
-    heights = tuple(row[0].rows.stop - row[0].rows.start for row in lattice)
-    widths = tuple(tile.columns.stop - tile.columns.start for tile in lattice[0])
-    first = ((1,) * len(blocks), *((n,) for n in inner)) if yearly else (inner * len(blocks),)
-    graph = HighLevelGraph.from_collections(key, layer, dependencies=tasks)
-    return da.Array(graph, key, chunks=(*first, heights, widths), dtype=np.float32)
+    unasked = [name for name in spec.state if name not in names]
+    return Job(
+        Reference.of(emulator),
+        precision,
+        spec,
+        {name: lengths(emulator, name) for name in (*names, *unasked)},
+        given,
+        grid,
+        tiling(grid, spec.lattice.tile, emulator.halo, block),
+        tuple(parts),
+        axes,
+        {name: source(name, cube[name].variable) for name in (*inputs, *given, *spec.state)},
+        max(c.lai_max for c in emulator.lc.classes),
+    )
 
 
-def pick(fields: dict[str, np.ndarray], name: str, yearly: bool) -> np.ndarray:
-    """A variable of a tile, with a year axis if it has one."""
-    return fields[name][None] if yearly else fields[name]
+def lazily(job: Job, names: Sequence[str], token: str) -> dict[str, da.Array]:
+    """The variables of a prediction as Dask arrays.
+
+    Of one variable alone the chunks are the blocks' tasks themselves: half as many.
+    """
+    rows, columns = job.tiling.shape
+    alive = occupied(job)
+    shared, runs = f"lsbc-job-{token}", f"lsbc-run-{token}"
+    only = names[0] if len(job.shapes) == 1 else None
+    key, middle = (key_of(only, token), middle_of(job, only)) if only else (runs, ())
+    around = max(NEIGHBOURHOOD // job.tiling.size, 1)
+    states = {name: f"lsbc-state-{name}-{token}" for name in job.spec.state}
+    own = {OWN + name: Chunked(key, key, chunks_of(job, name)) for name, key in states.items()}
+    job = replace(job, sources={**job.sources, **own})
+    tasks: dict[Any, Any] = {shared: DataNode(shared, job)}
+    for year in job.years:
+        carries = any(job.sources[name].carries for name, _ in job.fine(year).values())
+        for y, x in np.argwhere(alive).tolist():
+            near = (f"lsbc-coarse-{token}", year.index, y // around, x // around)
+            if near not in tasks:
+                part = (
+                    range(y // around * around, min((y // around + 1) * around, rows)),
+                    range(x // around * around, min((x // around + 1) * around, columns)),
+                )
+                carried = carry(job, job.coarse_boxes(year, part).items())
+                tasks[near] = Task(near, gather, TaskRef(shared), carried, year.index, part)
+            carried = carry_fine(job, year, y, x) if carries else ()
+            at = (key, year.index, *middle, y, x)
+            shares = TaskRef(shared), TaskRef(near)
+            tasks[at] = Task(at, run, *shares, carried, year.index, (y, x), only=only)
+        if any(later.index == year.index + 1 and later.before is None for later in job.years):
+            for name, state in states.items():
+                tasks |= picks(job, name, state, runs, alive, year)
+                tasks |= blanks(job, name, state, alive, year)
+    needs = [
+        s.array for s in job.sources.values() if isinstance(s, Chunked) and s.array is not None
+    ]
+    if only:
+        for year in job.years:
+            tasks |= blanks(job, only, key, alive, year)
+    graph = HighLevelGraph.from_collections(key, tasks, dependencies=needs)  # type: ignore[arg-type]
+    if only:
+        return {only: da.Array(graph, key, chunks=chunks_of(job, only), dtype=np.float32)}
+    return {name: variable(job, name, token, alive, graph) for name in names}
+
+
+def occupied(job: Job) -> np.ndarray:
+    """Which blocks can hold a valid pixel, as far as is known without reading a store."""
+    rows = [job.tiling.block(y, 0).part[0] for y in range(job.tiling.shape[0])]
+    columns = [job.tiling.block(0, x).part[1] for x in range(job.tiling.shape[1])]
+    alive = np.ones(job.tiling.shape, bool)
+    for v in job.spec.static:
+        if not v.optional and v.name in job.sources:
+            alive &= job.sources[v.name].holds(rows, columns)
+    return alive
+
+
+def carry_fine(job: Job, year: Year, y: int, x: int) -> Any:
+    """What the task of a block carries of the inputs on the target grid."""
+    window = job.tiling.block(y, x).window
+    parts = [(n, job.fine_boxes(n, place, window)) for n, place in job.fine(year).values()]
+    return carry(job, parts)
+
+
+def carry(job: Job, parts: Iterable[tuple[str, list[Box]]]) -> Any:
+    """What a task carries to have boxes of inputs, in their order."""
+    held = [List(*map(job.sources[name].carry, found)) for name, found in parts]
+    return List(*held)
+
+
+def variable(job: Job, name: str, token: str, alive: np.ndarray, graph: HighLevelGraph) -> da.Array:
+    """One of several variables of all blocks."""
+    key, runs = key_of(name, token), f"lsbc-run-{token}"
+    layer: dict[Any, Any] = {}
+    for year in job.years:
+        layer |= picks(job, name, key, runs, alive, year) | blanks(job, name, key, alive, year)
+    layers = {**graph.layers, key: layer}
+    whole = HighLevelGraph(layers, {**graph.dependencies, key: {runs}})
+    return da.Array(whole, key, chunks=chunks_of(job, name), dtype=np.float32)
+
+
+def picks(
+    job: Job, name: str, key: str, runs: str, alive: np.ndarray, year: Year
+) -> dict[Any, Task]:
+    """Tasks of the chunks of a variable and year where something may be."""
+    found = {}
+    for y, x in np.argwhere(alive).tolist():
+        at = (key, year.index, *middle_of(job, name), y, x)
+        found[at] = Task(at, pick, TaskRef((runs, year.index, y, x)), name)
+    return found
+
+
+def blanks(job: Job, name: str, key: str, alive: np.ndarray, year: Year) -> dict[Any, Task]:
+    """Tasks of the chunks of a variable and year where nothing can be: they run nothing."""
+    heights, widths = job.tiling.chunks
+    found = {}
+    for y, x in np.argwhere(~alive).tolist():
+        at = (key, year.index, *middle_of(job, name), y, x)
+        found[at] = Task(at, blank, (*job.shapes[name], heights[y], widths[x]))
+    return found
+
+
+def key_of(name: str, token: str) -> str:
+    """Name of a variable's Dask array."""
+    return f"lsbc-{name}-{token}"
+
+
+def middle_of(job: Job, name: str) -> tuple[int, ...]:
+    """Numbers in a chunk's key between the year and the block: classes are not cut."""
+    return (0,) * (len(job.shapes[name]) - 1)
+
+
+def chunks_of(job: Job, name: str) -> tuple[tuple[int, ...], ...]:
+    """Chunks of a variable: years by blocks."""
+    first, *inner = job.shapes[name]
+    return ((first,) * len(job.years), *((n,) for n in inner), *job.tiling.chunks)
+
+
+def pick(fields: dict[str, Any], name: str) -> Any:
+    """One variable of a block."""
+    return fields[name]
 
 
 def coordinates(
@@ -339,8 +303,9 @@ def coordinates(
     return found
 
 
-def provenance(emulator: Emulator, given: tuple[str, ...], cube: xr.Dataset) -> dict[str, str]:
+def provenance(emulator: Emulator, job: Job, cube: xr.Dataset, inputs: str) -> dict[str, str]:
     """Attributes of a prediction."""
+    lattice = emulator.spec.lattice
     return {
         "Conventions": "CF-1.12",
         "title": "land-surface boundary conditions predicted by xlsbc",
@@ -349,5 +314,11 @@ def provenance(emulator: Emulator, given: tuple[str, ...], cube: xr.Dataset) -> 
         "license": str(cube.attrs.get("license", emulator.spec.license)),
         "references": "doi:10.5194/egusphere-egu26-9688",
         "xlsbc_emulator": emulator.hash,
-        "xlsbc_given": " ".join(given),
+        "xlsbc_given": " ".join(job.given),
+        "xlsbc_precision": job.precision,
+        "xlsbc_lattice": (
+            f"tiles of {lattice.tile} pixels with a halo of {emulator.halo}, "
+            f"{lattice.dlat:.9g} x {lattice.dlon:.9g} degrees, from 90 N 180 W"
+        ),
+        "xlsbc_inputs": inputs,
     }

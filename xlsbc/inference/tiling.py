@@ -1,17 +1,41 @@
 """The lattice of tiles: anchored to the globe, never to a region, a chunk or a scheduler.
 
 Tiles are squares of pixels counted from 90 N, 180 W of the target grid, so that a place is always
-computed in the same window, whatever box was cut around it. A window is a tile and its halo.
+computed in the same window, whatever box was cut around it. A window is a tile and its halo; it
+goes on across the date line where the grid does, and beyond a grid's edge there is nothing. Tiles
+are grouped into blocks, the chunks of a prediction, which are anchored likewise.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
 
 from xlsbc.cube.grid import Grid
 from xlsbc.emulator.sample import Window
 
-__all__ = ["Tile", "tiles"]
+__all__ = ["Block", "Extent", "Interval", "Tile", "Tiling", "blank", "goes_around", "tiling"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A tile along one axis.
+
+    Parameters
+    ----------
+    number
+        Which tile of the lattice it is, counted from its first.
+    start
+        First pixel of the whole tile on the grid's axis; may lie before the axis.
+    part
+        Its pixels on the axis.
+    """
+
+    number: int
+    start: int
+    part: slice
 
 
 @dataclass(frozen=True)
@@ -24,27 +48,141 @@ class Tile:
         Pixels that the network sees, rows and columns of the grid; may reach beyond it.
     rows, columns
         Pixels of the grid that the tile covers.
-    halo
-        Rim of the window that is thrown away.
+    core
+        The same pixels, as rows and columns of the window less its halo.
     """
 
     window: Window
     rows: slice
     columns: slice
+    core: tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Tiles that one task computes, rows by columns of the lattice.
+
+    Parameters
+    ----------
+    rows, columns
+        Tiles along either axis.
+    size, halo
+        Of a tile, pixels.
+    """
+
+    rows: tuple[Interval, ...]
+    columns: tuple[Interval, ...]
+    size: int
     halo: int
 
     @property
-    def core(self) -> tuple[slice, slice]:
-        """The tile's pixels on the grid, as rows and columns of the window less its halo."""
-        top = self.rows.start - self.window.y - self.halo
-        left = self.columns.start - self.window.x - self.halo
-        height = self.rows.stop - self.rows.start
-        width = self.columns.stop - self.columns.start
-        return slice(top, top + height), slice(left, left + width)
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the grid that it covers."""
+        rows, columns = self.part
+        return rows.stop - rows.start, columns.stop - columns.start
+
+    @property
+    def part(self) -> tuple[slice, slice]:
+        """Pixels of the grid that it covers."""
+        return covered(self.rows), covered(self.columns)
+
+    @property
+    def window(self) -> Window:
+        """Pixels that its tiles see together."""
+        top, left = self.rows[0].start - self.halo, self.columns[0].start - self.halo
+        height = self.rows[-1].start + self.size + self.halo - top
+        return Window(top, left, height, self.columns[-1].start + self.size + self.halo - left)
+
+    def tiles(self) -> list[Tile]:
+        """Its tiles, from north to south and west to east."""
+        side = self.size + 2 * self.halo
+        return [
+            Tile(
+                Window(row.start - self.halo, column.start - self.halo, side, side),
+                row.part,
+                column.part,
+                (within(row), within(column)),
+            )
+            for row in self.rows
+            for column in self.columns
+        ]
 
 
-def tiles(grid: Grid, size: int, halo: int) -> list[list[Tile]]:
-    """Tiles that cover a grid, as rows of tiles from north to south and west to east.
+@dataclass(frozen=True)
+class Tiling:
+    """The lattice on a grid: intervals along its axes, grouped into blocks.
+
+    Parameters
+    ----------
+    rows, columns
+        Blocks along either axis, each a group of adjacent intervals.
+    size, halo
+        Of a tile, pixels.
+    """
+
+    rows: tuple[tuple[Interval, ...], ...]
+    columns: tuple[tuple[Interval, ...], ...]
+    size: int
+    halo: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Blocks from north to south and from west to east."""
+        return len(self.rows), len(self.columns)
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Rows and columns of every block: the chunks of a prediction."""
+        return tuple(map(length, self.rows)), tuple(map(length, self.columns))
+
+    def block(self, row: int, column: int) -> Block:
+        """One block."""
+        return Block(self.rows[row], self.columns[column], self.size, self.halo)
+
+    def blocks(self, rows: range, columns: range) -> Block:
+        """Adjacent blocks as one."""
+        return Block(
+            tuple(interval for row in rows for interval in self.rows[row]),
+            tuple(interval for column in columns for interval in self.columns[column]),
+            self.size,
+            self.halo,
+        )
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a span of pixels, which may reach beyond an axis, is found on it.
+
+    Parameters
+    ----------
+    parts
+        Slices of the axis, in order; two where the span crosses the seam of a globe.
+    before, after
+        Pixels of the span that lie before and after the axis.
+    """
+
+    parts: tuple[slice, ...]
+    before: int
+    after: int
+
+    @classmethod
+    def of(cls, start: int, stop: int, size: int, *, around: bool) -> Extent:
+        """Extent of pixels ``start .. stop`` on an axis of so many, which may go around."""
+        if around:
+            parts = []
+            while start < stop:
+                first = start % size
+                last = min(size, first + stop - start)
+                parts.append(slice(first, last))
+                start += last - first
+            return cls(tuple(parts), 0, 0)
+        low, high = (min(max(edge, 0), size) for edge in (start, stop))
+        before = min(max(-start, 0), stop - start)
+        return cls((slice(low, high),), before, stop - start - before - (high - low))
+
+
+def tiling(grid: Grid, size: int, halo: int, block: int = 1) -> Tiling:
+    """The lattice on a grid.
 
     Parameters
     ----------
@@ -54,21 +192,65 @@ def tiles(grid: Grid, size: int, halo: int) -> list[list[Tile]]:
         Side of a tile, pixels.
     halo
         Context around it, pixels.
+    block
+        Tiles along either side of a block.
     """
     row, column = grid.origin_index
-    return [
-        [
-            Tile(Window(y - halo, x - halo, size + 2 * halo, size + 2 * halo), rows, columns, halo)
-            for x, columns in spans(column, grid.columns, size)
-        ]
-        for y, rows in spans(row, grid.rows, size)
-    ]
+    around = round(360 / grid.dlon)
+    return Tiling(
+        grouped(intervals(row, grid.rows, size), block),
+        grouped(intervals(column, grid.columns, size, around), block),
+        size,
+        halo,
+    )
 
 
-def spans(origin: int, length: int, size: int) -> list[tuple[int, slice]]:
-    """First pixel of every lattice interval that meets an axis, and its part on the axis."""
-    first = origin // size * size - origin  # the lattice interval under the first pixel
-    return [
-        (start, slice(max(start, 0), min(start + size, length)))
-        for start in range(first, length, size)
-    ]
+def intervals(origin: int, length: int, size: int, around: int | None = None) -> list[Interval]:
+    """Tiles along an axis of `length` pixels, of which the first is pixel `origin` of the lattice.
+
+    An axis that goes around the globe in `around` pixels begins anew at the date line: where its
+    tiles do not divide it, the last one before the line is cut.
+    """
+    found, at = [], origin
+    while at < origin + length:
+        line = at // around * around if around else 0  # the date line before
+        start = line + (at - line) // size * size
+        stop = min(start + size, line + around) if around else start + size
+        part = slice(at - origin, min(stop - origin, length))
+        per_turn = -(-around // size) if around else 0
+        number = (line // around * per_turn if around else 0) + (start - line) // size
+        found.append(Interval(number, start - origin, part))
+        at = stop
+    return found
+
+
+def grouped(found: list[Interval], block: int) -> tuple[tuple[Interval, ...], ...]:
+    """Intervals of which the lattice makes one block each; a block's tiles lie side by side."""
+    groups = groupby(found, key=lambda interval: interval.number // block)
+    return tuple(tuple(group) for _, group in groups)
+
+
+def goes_around(grid: Grid) -> bool:
+    """Whether a grid's last column is beside its first."""
+    return abs(grid.columns * grid.dlon - 360.0) < grid.dlon / 2
+
+
+def blank(shape: tuple[int, ...]) -> np.ndarray:
+    """Missing values for a chunk of which is known, before anything runs, that it holds none."""
+    return np.full(shape, np.nan, np.float32)
+
+
+def covered(intervals: tuple[Interval, ...]) -> slice:
+    """Pixels of the axis that adjacent tiles cover."""
+    return slice(intervals[0].part.start, intervals[-1].part.stop)
+
+
+def length(intervals: tuple[Interval, ...]) -> int:
+    """Number of pixels of the axis that adjacent tiles cover."""
+    part = covered(intervals)
+    return part.stop - part.start
+
+
+def within(interval: Interval) -> slice:
+    """Part of a tile that lies on the axis."""
+    return slice(interval.part.start - interval.start, interval.part.stop - interval.start)

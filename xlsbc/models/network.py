@@ -38,6 +38,8 @@ class Inputs:
     """``(batch, lu, y, x)``, given land use fractions, 1; `None` where it is to be generated."""
     lc: Tensor | None = None
     """``(batch, lc, y, x)``, given land cover fractions, likewise."""
+    state: Tensor | None = None
+    """``(batch, class, y, x)``, fractions of the year before, one after the other, 1."""
 
     def to(self, device: torch.device | str) -> Inputs:
         """The same inputs on `device`."""
@@ -75,6 +77,8 @@ class Network(nn.Module):
         Whether coarse land-use totals are an input.
     given
         Names of the fractions ("lu_fraction", "lc_fraction") that may be given.
+    state
+        Classes of all fractions of the year before that are inputs.
     width, dropout
         Of the backbone, see `UNet`.
     climate, history
@@ -97,12 +101,13 @@ class Network(nn.Module):
         climate: int,
         history: int,
         hidden: int,
+        state: int = 0,
     ) -> None:
         super().__init__()
         n_lu, n_lc = compatible.shape
         self.takes_lu = "lu_fraction" in given
         self.takes_lc = "lc_fraction" in given
-        channels = static + climate + driver * n_lu
+        channels = static + climate + driver * n_lu + state
         channels += self.takes_lu * (n_lu + 1) + self.takes_lc * (n_lc + 1)
         self.encoder = TemporalEncoder(forcing, climate, history)
         self.backbone = UNet(channels, width, dropout)
@@ -178,6 +183,8 @@ class Network(nn.Module):
             assert inputs.driver_row is not None
             assert inputs.driver_column is not None
             parts.append(upsample(inputs.driver, inputs.driver_row, inputs.driver_column))
+        if inputs.state is not None:
+            parts.append(inputs.state)
         if self.takes_lu:
             parts.append(with_flag(inputs.lu, self.n_lu, inputs.static))
         if self.takes_lc:

@@ -14,8 +14,8 @@ ECMWF (2023): IFS documentation CY48R1, part IV, section 8.2 (vegetation cover a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from html import escape
 from operator import add
@@ -25,6 +25,7 @@ import numpy as np
 import xarray as xr
 
 from ..cube import legends
+from ..cube.vocabulary import VOCABULARY
 from ..errors import CubeError, LegendError
 from .margins import impossible_mass
 
@@ -33,6 +34,8 @@ SIMPLEX_LIMIT = 1e-6
 MASS_LIMIT = 1e-6
 # LAI reaches 8, where float32 resolves 5e-7, and the closure has two products and a sum.
 CLOSURE_LIMIT = 1e-5
+
+LAI_MAX = VOCABULARY["lai"].valid_max
 
 CHECKED = ("lu_fraction", "lc_fraction", "lai", "lai_lv", "lai_hv", "cvl", "cvh")
 
@@ -73,7 +76,7 @@ def check(product: xr.Dataset) -> xr.Dataset:
             [f"none of {', '.join(CHECKED)} found; conform the product first"],
         )
     fields = {find: find(product) for find in dict.fromkeys(rule.violations for rule in RULES)}
-    rules = [rule for rule in RULES if fields[rule.violations]]
+    rules = [rule.as_stored(product) for rule in RULES if fields[rule.violations]]
     (reduced,) = dask.compute({rule.name: rule.reduce(fields[rule.violations]) for rule in rules})
     result = xr.Dataset({rule.name: rule.verdict(*reduced[rule.name]) for rule in rules})
     result.attrs["title"] = "Physical consistency"
@@ -115,6 +118,15 @@ class _Rule:
     how: Literal["count", "max"]
     limit: float
     tolerance: float = 0.0
+    # By how much it moves for a unit's rounding of what it takes.
+    rounding: Mapping[str, float] = field(default_factory=dict)
+
+    def as_stored(self, product: xr.Dataset) -> _Rule:
+        """The rule that allows for the steps in which a product was read from a store."""
+        slack = sum(times * _rounding(product, name) for name, times in self.rounding.items())
+        if self.how == "count":
+            return replace(self, tolerance=self.tolerance + slack)
+        return replace(self, limit=self.limit + slack)
 
     def reduce(self, fields: Sequence[xr.DataArray]) -> tuple[xr.DataArray, ...]:
         """Lazy value, number of values looked at, number of values in all."""
@@ -257,6 +269,7 @@ RULES = (
         _leaves_without_bearer,
         "count",
         0,
+        rounding={"lai": 1, "lc_fraction": LAI_MAX},
     ),
     _Rule(
         "incompatible_mass",
@@ -264,6 +277,7 @@ RULES = (
         _incompatible,
         "max",
         MASS_LIMIT,
+        rounding={"lu_fraction": 1, "lc_fraction": 1},
     ),
     _Rule(
         "incompatible_pixels",
@@ -272,6 +286,7 @@ RULES = (
         "count",
         0,
         MASS_LIMIT,
+        rounding={"lu_fraction": 1, "lc_fraction": 1},
     ),
     _Rule(
         "simplex_error_lu",
@@ -295,6 +310,7 @@ RULES = (
         "count",
         0,
         CLOSURE_LIMIT,
+        rounding={"lai": 1, "lai_hv": 1, "lai_lv": 1, "lc_fraction": LAI_MAX},
     ),
     _Rule(
         "lai_closure",
@@ -302,6 +318,7 @@ RULES = (
         _lai_closure,
         "max",
         CLOSURE_LIMIT,
+        rounding={"lai": 1, "lai_hv": 1, "lai_lv": 1, "cvh": LAI_MAX, "cvl": LAI_MAX},
     ),
     _Rule(
         "cover_closure",
@@ -311,6 +328,17 @@ RULES = (
         CLOSURE_LIMIT,
     ),
 )
+
+
+def _rounding(product: xr.Dataset, name: str) -> float:
+    """Largest error of a variable by its steps in a store, of all classes together; 0 if none.
+
+    xarray keeps the step as `scale_factor` of the encoding. A cover is a sum of stored classes.
+    """
+    step = float(product[name].encoding.get("scale_factor", 0)) if name in product else 0.0
+    if name == "lu_fraction":
+        return step * product.sizes["lu_class"]
+    return step if name.startswith("lai") else step * product.sizes.get("lc_class", 1)
 
 
 def _larger(one: xr.DataArray, other: xr.DataArray) -> xr.DataArray:

@@ -275,7 +275,7 @@ def target(cube: xr.Dataset, spec: Spec, name: str, window: Window, year: int) -
         if year not in listed:
             return np.full((field.shape[1], window.height, window.width), np.nan, np.float32)
         part = cut(field.sel(year=year, drop=True).to_dataset(name=name), window)
-        return shares(part[name].compute()).astype(np.float32)
+        return shares(part[name].to_numpy(), name).astype(np.float32)
     starts, _ = steps_of(spec, year)
     known = np.isin(starts, field.indexes["time"].to_numpy())
     values = np.full((len(starts), window.height, window.width), np.nan, np.float32)
@@ -296,6 +296,8 @@ def window_of(piece: Piece, rows: slice, columns: slice, given: tuple[str, ...])
     if whole.driver_row is not None and whole.driver_column is not None:
         cropped |= {"driver_row": whole.driver_row[:, rows]}
         cropped |= {"driver_column": whole.driver_column[:, columns]}
+    if whole.state is not None:
+        cropped |= {"state": whole.state[..., rows, columns]}
     for name in given:
         value = piece.targets[name][None, :, rows, columns]
         cropped[name.removesuffix("_fraction")] = value.nan_to_num()
@@ -318,7 +320,7 @@ def mirrored(inputs: Inputs) -> Inputs:
 
     North and south are not swapped, since slopes that face the sun differ from those that do not.
     """
-    along_x = ("static", "column", "driver_column", "lu", "lc")
+    along_x = ("static", "column", "driver_column", "lu", "lc", "state")
     values = {name: getattr(inputs, name) for name in along_x}
     flipped = {name: value.flip(-1) for name, value in values.items() if value is not None}
     return dataclasses.replace(inputs, **flipped)

@@ -29,6 +29,7 @@ from xlsbc.emulator.spec import (
     Spec,
     Split,
     Target,
+    listed,
 )
 from xlsbc.errors import TrainingError
 from xlsbc.models.network import Network
@@ -59,6 +60,7 @@ def fit(
     given: Sequence[tuple[str, ...]] | None = None,
     optional: Sequence[str] = (),
     position: bool | None = None,
+    state: Sequence[str] = (),
     steps: int = 1000,
     epochs: float | None = None,
     minutes: float | None = None,
@@ -89,6 +91,9 @@ def fit(
     position
         Whether latitude and longitude are inputs. By default only in a cube without forcing,
         where they stand for climate.
+    state
+        Fractions of the year before that are inputs, e.g. ``("lu_fraction", "lc_fraction")``. In
+        training they are those of the cube, in prediction the emulator's own, year after year.
     steps
         Optimiser steps.
     epochs
@@ -132,6 +137,7 @@ def fit(
         given=given,
         optional=tuple(optional),
         position=position,
+        state=listed(state),
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -187,6 +193,7 @@ def specify(
     given: Sequence[tuple[str, ...]] | None = None,
     optional: tuple[str, ...] = (),
     position: bool | None = None,
+    state: tuple[str, ...] = (),
 ) -> Spec:
     """What an emulator of a cube is, with the moments of its inputs over the training pixels.
 
@@ -214,7 +221,11 @@ def specify(
     named_given = {name for names in combinations for name in names}
     if wrong := sorted(named_given - (set(targets) - {"lai"})):
         problems.append(f"{wrong} cannot be given: the cube holds {', '.join(targets)}")
-    if not statics and not forcing and not position and not named_given:
+    if unknown := sorted(set(state) - (set(targets) - {"lai"})):
+        problems.append(f"state {unknown} is no land-use or land-cover target; found {targets}")
+    if state and cube.sizes.get("year", 1) < 2:
+        problems.append("state needs the year before; the cube has one year")
+    if not statics and not forcing and not position and not named_given and not state:
         problems.append("found no input: no static field, no forcing, nothing given")
     if problems:
         raise TrainingError("the cube cannot train an emulator", problems)
@@ -232,6 +243,7 @@ def specify(
         driver="lu_total" in cube and "lu_fraction" in targets,
         targets=targets,
         given=cast(tuple[tuple[Given, ...], ...], combinations),  # checked above
+        state=cast(tuple[Given, ...], state),  # checked above
         steps=steps,
         history=len(steps) if forcing else 1,
         architecture=architecture,

@@ -1,0 +1,119 @@
+"""Several processes that write to one place (R7), and workers that die (R3)."""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dask
+import pytest
+
+from xlsbc.errors import CubeError
+from xlsbc.inference import storage
+from xlsbc.inference.writer import verify, write
+
+from .conftest import FaultyStore, digest, ended, in_child, kill_at, run, save, started, toy
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
+
+@pytest.fixture
+def whole(tmp_path):
+    return digest(Path(save(toy(), tmp_path / "whole.zarr")))
+
+
+def test_four_processes_write_the_same_store_at_once(tmp_path, whole):
+    place = tmp_path / "a.zarr"
+    children = [started(partial(save, toy(), place)) for _ in range(4)]
+    assert [ended(child) for child in children] == [0, 0, 0, 0]
+    assert digest(place) == whole
+
+
+def save_overtaken(place: Path, k: int, **mine: Any) -> None:
+    """Write, while another process writes the toy from start to end before the k-th put."""
+    opened = storage.opened
+
+    def other() -> None:
+        storage.opened = opened
+        save(toy(), place)
+
+    def fault(number: int, key: str, value: Any) -> None:
+        if number == k:
+            (place.parent / "status").write_text(str(in_child(other)))
+
+    store = FaultyStore(opened(str(place)), fault)
+    storage.opened = lambda url: store
+    save(toy(**mine), place)
+
+
+@pytest.mark.parametrize("k", [1, 2, 14, 30, 52, 65])
+def test_another_process_that_does_all_of_it_meanwhile_does_not_disturb(tmp_path, whole, k):
+    place, told = tmp_path / "a.zarr", tmp_path / "told"
+    assert in_child(partial(save_overtaken, place, k), told) == 0, told.read_text()
+    assert (tmp_path / "status").read_text() == "0"
+    assert digest(place) == whole
+
+
+def test_a_store_of_another_plan_is_refused_with_what_differs_and_not_touched(tmp_path):
+    place = tmp_path / "a.zarr"
+    assert in_child(partial(kill_then_save, place)) == -9
+    before = digest(place)
+    other = toy(seed=1).assign_attrs(xlsbc_inputs="a c")
+    with pytest.raises(CubeError, match="something at") as caught:
+        save(other, place)
+    assert digest(place) == before
+    told = "; ".join(caught.value.problems)
+    assert "attribute xlsbc_inputs is 'a b' in the store and 'a c' in the Dataset" in told
+    for field in ("attribute xlsbc_emulator", "values of lai", "values of lc_fraction"):
+        assert field in told
+    assert len(caught.value.problems) == 4
+
+
+def kill_then_save(place):
+    kill_at("after", 20)
+    save(toy(), place)
+
+
+def test_of_two_plans_at_the_same_moment_the_second_is_refused_before_its_first_byte(
+    tmp_path, whole
+):
+    # it saw an empty place; when it puts its plan, there is another
+    place, told = tmp_path / "a.zarr", tmp_path / "told"
+    assert in_child(partial(save_overtaken, place, 1, seed=1), told) == 1
+    assert "CubeError: there is something at" in told.read_text()
+    assert (tmp_path / "status").read_text() == "0"
+    assert digest(place) == whole
+
+
+def dying(log, year, row, column):
+    """A tile that ends its worker the first time that it is computed."""
+    fields = run(log, year, row, column)
+    if (year, row, column) in {(0, 1, 1), (1, 2, 1)}:
+        mark = f"{log}-{year}"
+        if not os.path.exists(mark):
+            with open(mark, "w", encoding="ascii"):
+                pass
+            os.kill(os.getpid(), signal.SIGKILL)
+    return fields
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_workers_that_are_killed_meanwhile_do_not_change_the_store(tmp_path, whole, capfd):
+    from distributed import Client, LocalCluster
+
+    place, log = tmp_path / "a.zarr", tmp_path / "log"
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with (
+        dask.config.set({"distributed.admin.system-monitor.gil.enabled": False}),
+        LocalCluster(**options) as cluster,
+        Client(cluster),
+    ):
+        write(toy(run=dying, log=log), str(place))
+        assert verify(str(place), progress=False) == 2 * 19 + 5
+    assert {path.name for path in tmp_path.glob("log-*")} == {"log-0", "log-1"}
+    assert digest(place) == whole
+    assert "19/19" in capfd.readouterr().err

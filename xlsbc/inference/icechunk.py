@@ -1,0 +1,88 @@
+"""Icechunk repositories and sessions as stores: what is written lasts by commits.
+
+With a repository each year is committed when it is whole, so that a write goes on after the last
+year; workers of a cluster write into forks of the session, which are merged. Into a session all is
+written without a commit, which is its owner's.
+
+Nothing here imports icechunk: who has a repository has it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+from zarr.abc.store import Store
+from zarr.core.sync import sync
+
+from xlsbc.errors import StoreError
+from xlsbc.inference.storage import Objects
+
+__all__ = ["Commits", "is_repository"]
+
+BRANCH = "main"
+
+
+def is_repository(place: Any) -> bool:
+    """Whether something is an Icechunk repository or session."""
+    return hasattr(place, "writable_session") or hasattr(place, "snapshot_id")
+
+
+class Commits(Objects):
+    """Objects of an Icechunk repository, on its main branch, or of a writable session.
+
+    Parameters
+    ----------
+    place
+        The repository or session.
+    """
+
+    by_unit = True
+
+    def __init__(self, place: Any) -> None:
+        super().__init__("the Icechunk repository")
+        self.repository = place if hasattr(place, "writable_session") else None
+        self.session = self.repository.writable_session(BRANCH) if self.repository else place
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker gets a fork as bytes: each task makes its own of it, and sends that back.
+        if self.session.has_uncommitted_changes:
+            raise StoreError(
+                "expected a repository, or a local scheduler: an Icechunk session with changes "
+                "cannot be sent to other processes; pass the repository"
+            )
+        return {"url": self.url, "fork": pickle.dumps(self.session.fork())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.url, self.fork, self.session = state["url"], state["fork"], None
+        self.repository = None
+
+    @property
+    def store(self) -> Store:
+        """The session's store; of a fork, as it was when it was sent."""
+        session = self.session or pickle.loads(self.fork)
+        return session.store
+
+    def put(self, contents: Mapping[str, bytes], labels: Mapping[str, str] | None = None) -> Any:
+        """Write objects; in a worker, the fork that has them."""
+        if self.session is not None:
+            return super().put(contents, labels)
+        mine = Commits(pickle.loads(self.fork))
+        mine.put(contents, labels)
+        return mine.session
+
+    def clear(self) -> None:
+        """Delete all; the last commit still has it."""
+        sync(self.store.clear())
+
+    def take(self, written: Any) -> None:
+        """Merge a fork that a worker has written into."""
+        if written is not None:
+            self.session.merge(written)
+
+    def keep(self, what: str) -> None:
+        """Commit, and begin the next session."""
+        if self.repository is not None and self.session.has_uncommitted_changes:
+            self.session.commit(f"xlsbc: {what}")
+            self.session = self.repository.writable_session(BRANCH)

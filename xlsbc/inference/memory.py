@@ -1,0 +1,46 @@
+"""What a process keeps of what it read last."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+import numpy as np
+
+__all__ = ["Recent"]
+
+
+class Recent:
+    """Arrays by key, the least recently used dropped first; for many threads.
+
+    Parameters
+    ----------
+    most
+        Bytes that may be kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+        self.arrays: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The array of a key, made if it is not kept; two threads may make it at once."""
+        with self.lock:
+            if key in self.arrays:
+                self.arrays.move_to_end(key)
+                return self.arrays[key]
+        made = make()
+        with self.lock:
+            if key not in self.arrays and self.keeps(made.nbytes):
+                self.arrays[key] = made
+                self.held += made.nbytes
+                while self.held > self.most:
+                    self.held -= self.arrays.popitem(last=False)[1].nbytes
+        return made
+
+    def keeps(self, size: int) -> bool:
+        """Whether an array of so many bytes is kept at all."""
+        return size <= self.most // 4
