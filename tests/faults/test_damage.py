@@ -78,7 +78,7 @@ def test_a_flipped_bit_is_found_by_verify(store):
 def test_a_truncated_chunk_raises_on_reading_and_is_found(store, size):
     file = chunks(store, "lc_fraction")[0]
     file.write_bytes(file.read_bytes()[:size])
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="checksum|buffer"):
         xr.open_zarr(store)["lc_fraction"].load(scheduler="synchronous")
     with pytest.raises(StoreError, match=r"lc_fraction/\S+ is not what was written \(\d+ bytes\)"):
         checked(store)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 from hypothesis import given
@@ -58,6 +59,24 @@ def test_what_is_kept_is_counted_and_never_more_than_allowed(calls, most):
     for key, size in calls:
         kept.get(key, lambda size=size: block(size))
         assert kept.held == sum(array.nbytes for array in kept.arrays.values()) <= kept.most
+
+
+def test_threads_that_ask_meanwhile_wait_for_the_first():
+    kept, made, started, go = Recent(8 * 1024), [], Event(), Event()
+
+    def slow() -> np.ndarray:
+        made.append(1)
+        started.set()
+        go.wait()
+        return block(1)
+
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(kept.get, "a", slow)
+        started.wait()
+        others = [pool.submit(kept.get, "a", slow) for _ in range(3)]
+        go.set()
+    assert made == [1]
+    assert all(other.result() is first.result() for other in others)
 
 
 def test_many_threads_get_the_array_of_their_key():

@@ -137,10 +137,9 @@ def test_a_flipped_byte_in_any_chunk_is_noticed(product, tmp_path, lazy):
         for file in files:
             whole = file.read_bytes()
             damaged = bytearray(whole)
-            # behind the frame's header of at most 18 bytes, before its checksum of 4
             damaged[len(whole) // 2] ^= 0x10
             file.write_bytes(damaged)
-            with pytest.raises(RuntimeError, match="(?i)zstd|checksum|decompress"):
+            with pytest.raises(ValueError, match="(?i)checksum"):
                 zarr.open_group(tmp_path / "a.zarr", mode="r")[name][...]
             file.write_bytes(whole)
 

@@ -18,6 +18,8 @@ import numpy as np
 import zarr
 from dask.base import tokenize
 from xarray.backends.zarr import ZarrArrayWrapper
+from zarr.abc.store import RangeByteRequest
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from xlsbc.errors import CubeError
@@ -93,8 +95,12 @@ class Backing:
         met = [self.met(axis, spans.get(axis, slice(None))) for axis in range(len(self.part))]
         places = itertools.product(*(range(part.start, part.stop) for part in met))
         keys = [key(self.array, at) for at in places if self.present[at]]
-        exists = self.array.store.exists
-        return not all(sync(persistently(exists, key, f"look for {key}")) for key in keys)
+        return not all(sync(persistently(self._there, key, f"looking for {key}")) for key in keys)
+
+    async def _there(self, key: str) -> bool:
+        # a byte of it: file systems answer whether it exists from lists that they keep
+        first = RangeByteRequest(0, 1)
+        return await self.array.store.get(key, default_buffer_prototype(), first) is not None
 
 
 def backing(data: Any) -> Backing | None:

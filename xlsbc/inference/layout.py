@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.codecs import ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
@@ -28,9 +28,10 @@ from xlsbc.inference.storage import checksum
 
 __all__ = ["Array", "Layout", "OWN", "layout", "decoded", "encoded"]
 
-CODEC = ZstdCodec(level=1, checksum=True)
+CODEC = (BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec())
 """Without a checksum one flipped bit in five of six reads back as a wrong number, in silence.
-Level 3 saves 1 % of a prediction and takes twice the time, which is the network's."""
+Of a tile's integers this makes 0.7 of the bytes that zstd alone makes, in a third of the time, which
+is the network's."""
 
 LARGEST_CHUNK = 2**24
 """Values in a chunk of an array that is in memory: 64 MiB of float32."""
@@ -242,7 +243,7 @@ def chunks_of(variable: xr.Variable) -> Index:
 def encoding_of(array: Array) -> dict[str, Any]:
     """Chunks, shards, codecs and packing of a large variable."""
     inner = (*array.chunks[:-2], *map(readable, array.chunks[-2:]))
-    encoding: dict[str, Any] = {"compressors": [CODEC], "chunks": inner}
+    encoding: dict[str, Any] = {"compressors": CODEC, "chunks": inner}
     if inner != array.chunks:
         encoding["shards"] = array.chunks
     if array.packing is not None:
@@ -255,7 +256,7 @@ def encoding_of(array: Array) -> dict[str, Any]:
 def plain_encoding(variables: Mapping[Any, xr.Variable]) -> dict[Any, dict[str, Any]]:
     """One chunk and a checksum for what is small."""
     return {
-        name: {"compressors": [CODEC], **({"chunks": variable.shape} if variable.size else {})}
+        name: {"compressors": CODEC, **({"chunks": variable.shape} if variable.size else {})}
         for name, variable in variables.items()
     }
 

@@ -87,6 +87,7 @@ def remote(store: FsspecStore, path: str) -> Listing | None:
         return None
 
     async def find(folder: str) -> dict[str, dict[str, Any]]:
+        store.fs.invalidate_cache()  # others write here too
         return dict(await store.fs._find(folder, detail=True))
 
     found = asked(find, "/".join(filter(None, (store.path.rstrip("/"), path))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future
 
 import numpy as np
 
@@ -24,21 +25,34 @@ class Recent:
         self.most = most
         self.held = 0
         self.arrays: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self.making: dict[Hashable, Future[np.ndarray]] = {}
         self.lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """The array of a key, made if it is not kept; two threads may make it at once."""
+        """The array of a key, made if it is not kept; by one thread, others wait for it."""
         with self.lock:
             if key in self.arrays:
                 self.arrays.move_to_end(key)
                 return self.arrays[key]
-        made = make()
+            waits = self.making.get(key)
+            future = waits or self.making.setdefault(key, Future())
+        if waits:
+            return future.result()
+        try:
+            made = make()
+        except BaseException as error:
+            with self.lock:
+                del self.making[key]  # the next to ask tries again
+            future.set_exception(error)
+            raise
         with self.lock:
-            if key not in self.arrays and self.keeps(made.nbytes):
+            del self.making[key]
+            if self.keeps(made.nbytes):
                 self.arrays[key] = made
                 self.held += made.nbytes
-                while self.held > self.most:
-                    self.held -= self.arrays.popitem(last=False)[1].nbytes
+            while self.held > self.most:
+                self.held -= self.arrays.popitem(last=False)[1].nbytes
+        future.set_result(made)
         return made
 
     def keeps(self, size: int) -> bool:

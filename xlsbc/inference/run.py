@@ -360,10 +360,10 @@ def flaw(name: str, value: Any, valid: Any, largest: float) -> str | None:
         total = None if total is None else total[valid]
     least, most = float(value.min()), float(value.max())  # NaN passes through both
     if not (least >= low - margin and most <= high + margin):
-        bad = int((~((value >= low - margin) & (value <= high + margin))).sum())
+        bad = value[~((value >= low - margin) & (value <= high + margin))]
         return (
-            f"expected finite values within {low:g}..{high:g}; found {bad} others "
-            f"of {value.size}, from {least:g} to {most:g}"
+            f"expected finite values within {low:g}..{high:g}; found {bad.size} of {value.size} "
+            f"others, the first {float(bad[0]):g}"
         )
     if total is not None and float(abs(total - 1).max()) > SUM:
         return (
