@@ -324,9 +324,9 @@ CASES: dict[str, Callable[[int, Path], tuple[float, int]]] = {
 
 def in_store(side: int, folder: Path) -> str:
     """The cube in a Zarr store, as `write` makes it."""
-    from xlsbc.inference.writer import write
-
     import dask
+
+    from xlsbc.inference.writer import write
 
     ds = cube(side, side).chunk({"latitude": 480, "longitude": 480})
     with dask.config.set(scheduler="threads"):
@@ -367,7 +367,8 @@ def main() -> None:
         print(f"{name:14s} {spread(rates)} kpx/s, peak {most:.0f} MiB")
     pairs = [
         ("memory", "plain"), ("memory", "loop"), ("stored", "loop"), ("cluster", "loop"),
-        ("memory_lai", "loop_lai"), ("stored_lai", "loop_lai"), ("cluster_lai", "loop_lai"), ("one_month", "twelve_months"),
+        ("memory_lai", "loop_lai"), ("stored_lai", "loop_lai"), ("cluster_lai", "loop_lai"),
+        ("one_month", "twelve_months"),
     ]  # fmt: skip
     for a, b in pairs:
         if a in rounds and b in rounds:

@@ -395,3 +395,25 @@ def test_what_is_picked_or_turned_over_is_read_without_knowledge(whole):
     assert backing(np.zeros(3)) is None
     assert identity(whole.T._data) != identity(whole._data)
     assert identity(whole[[3, 1]]._data) != identity(whole[[3, 2]]._data)
+
+
+def test_a_commit_to_icechunk_is_another_stamp(tmp_path):
+    icechunk = pytest.importorskip("icechunk")
+    repository = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path)))
+
+    def commit(value: float) -> None:
+        session = repository.writable_session("main")
+        write(session.store, field() + value)
+        session.commit(f"add {value}")
+
+    def now() -> Backing:
+        return behind(repository.readonly_session("main").store)
+
+    commit(0)
+    first = now()
+    assert first.present is not None
+    assert first.present.sum() == len(LAND)
+    assert not first.lost((slice(0, 10), slice(0, 8)))
+    assert now().stamp == first.stamp
+    commit(1)
+    assert now().stamp != first.stamp

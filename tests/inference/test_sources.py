@@ -473,11 +473,13 @@ def bucket() -> Iterator[tuple[str, dict[str, Any]]]:
     s3fs = pytest.importorskip("s3fs")
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     running.start()
-    host, port = running.get_host_and_port()
-    options = {"key": "a", "secret": "b", "endpoint_url": f"http://{host}:{port}"}
-    s3fs.S3FileSystem(**options).mkdir("bucket")
-    yield "s3://bucket", {"storage_options": options}
-    running.stop()
+    try:  # a server that nobody stops keeps the process from ending
+        host, port = running.get_host_and_port()
+        options = {"key": "a", "secret": "b", "endpoint_url": f"http://{host}:{port}"}
+        s3fs.S3FileSystem(**options).mkdir("bucket")
+        yield "s3://bucket", {"storage_options": options}
+    finally:
+        running.stop()
 
 
 def test_an_object_store_gives_what_was_stored_and_tells_what_changed(values, bucket):

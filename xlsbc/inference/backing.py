@@ -140,7 +140,10 @@ def identity(data: Any) -> str:
     wrappers, inner = unwrapped(data)
     how = [(repr(getattr(w, "key", "")), getattr(w, "func", None)) for w in wrappers]
     if isinstance(inner, zarr.Array):
-        return str(tokenize(how, str(inner.store_path), str(inner.metadata.to_dict())))
+        store = type(inner.store)
+        told = (store.__str__, store.__repr__) != (object.__str__, object.__repr__)
+        place = (str(inner.store) if told else store.__name__, inner.path)
+        return str(tokenize(how, place, str(inner.metadata.to_dict())))
     file = getattr(getattr(inner, "datastore", None), "_filename", None)
     if isinstance(file, str) and os.path.isfile(file):
         stat = os.stat(file)
