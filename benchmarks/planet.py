@@ -5,7 +5,8 @@
     python benchmarks/planet.py --memory                # 2048 against 8192 pixels a side
 
 Every case runs in a process of its own, cases in turn within a round; a ratio is taken within a
-round, and the median is printed with the range. The network has the default sizes and random
+round, and the median is printed with the range. All but `plain` run with the allocator set as the
+command line and the workers of a cluster set it. The network has the default sizes and random
 weights: its speed does not depend on them. Pixels a second count a year of a pixel, twelve months
 and all classes, once.
 """
@@ -352,6 +353,10 @@ def main() -> None:
         print(f"peak {peaks[0]:.0f} and {peaks[1]:.0f} MiB: {peaks[1] / peaks[0]:.2f}")
         return
     if chosen.case:
+        if chosen.case != "plain":
+            from xlsbc.inference.allocator import tune_allocator
+
+            tune_allocator()
         with tempfile.TemporaryDirectory() as folder:
             seconds, pixels = CASES[chosen.case](chosen.side, Path(folder))
         print(json.dumps({"rate": pixels / seconds / 1000, "peak": peak()}))

@@ -15,8 +15,8 @@ def test_tiles_and_bytes_are_those_of_the_prediction(cube, emulator):
     # 60 x 70 pixels from 10 pixels into tiles of 24: 3 by 4 tiles, in each of two years
     assert found.tiles == 2 * 3 * 4
     assert found.bytes_out == 4 * 24 * 60 * 70
-    # windows of 44 pixels of two static inputs, and some coarse cells
-    assert found.bytes_in == pytest.approx(4 * 2 * 24 * 44 * 44, rel=0.1)
+    # windows of 44 pixels of two static inputs, and a few coarse cells for each
+    assert found.bytes_in == pytest.approx(4 * 2 * 24 * 44 * 44, rel=0.2)
     assert found.seconds is None
 
 

@@ -105,18 +105,21 @@ def test_a_prediction_of_a_store_is_built_without_reading_a_value(
     assert any(key.startswith("t2m/") for key in reads)
 
 
-def test_one_variable_takes_two_tasks_a_tile(place, saved):
-    graph = tasks(predict(opened(place / "cube.zarr"), saved, period=[2001])["lai"])
+def test_one_of_several_variables_takes_two_tasks_a_tile_and_one_alone_takes_one(place, saved):
+    cube = opened(place / "cube.zarr")
+    graph = tasks(predict(cube, saved, period=[2001])["lai"])
     assert len(calls(graph, run)) == TILES
-    assert len(calls(graph, gather)) == 1
-    assert len(graph) == 2 * TILES + 2  # and what all share
+    assert len(graph) == 2 * TILES + 1  # and what all share
+    alone = tasks(predict(cube, saved, targets="lai", period=[2001])["lai"])
+    assert len(calls(alone, run)) == TILES
+    assert len(alone) == TILES + 1
 
 
 def test_all_variables_share_the_runs_of_their_tiles(place, saved):
     found = predict(opened(place / "cube.zarr"), saved)
     graph = dict(found.__dask_graph__())
     assert len(calls(graph, run)) == 2 * TILES
-    assert len(graph) == 2 * TILES * (1 + len(found.data_vars)) + 3
+    assert len(graph) == 2 * TILES * (1 + len(found.data_vars)) + 1
 
 
 def test_with_larger_blocks_a_task_runs_several_tiles(place, saved):
@@ -125,8 +128,9 @@ def test_with_larger_blocks_a_task_runs_several_tiles(place, saved):
     assert len(calls(graph, run)) == 2 * 2
 
 
-def test_a_box_asks_for_its_tiles_and_the_coarse_cells_once(place, saved):
-    found = predict(opened(place / "cube.zarr"), saved)["lai"]
+def test_a_box_asks_for_its_tiles_and_for_computed_coarse_cells_once(place, saved):
+    cube = opened(place / "cube.zarr")
+    found = predict(cube.assign(t2m=cube["t2m"].chunk() + 1), saved)["lai"]
     box = found.sel(time="2001-03").isel(latitude=slice(10, 20), longitude=slice(15, 30))
     graph = tasks(box)
     assert len(calls(graph, run)) == 2
@@ -201,9 +205,10 @@ def test_a_pickled_graph_of_a_hundred_tiles_holds_neither_values_nor_weights(
 
 def test_of_arrays_in_memory_a_task_carries_its_window(cube, saved):
     found = predict(cube, saved, period=[2001])
-    side = 24 + 2 * saved.halo
+    side, coarse = 24 + 2 * saved.halo, 2 * 24 + 13  # layers of weather, and totals
     for task in calls(tasks(found["lai"]), run):
-        assert len(pickle.dumps(task)) < 4 * side**2 * 2 + 4000  # two inputs on the target grid
+        # two inputs on the target grid, and at most 4 by 4 cells
+        assert len(pickle.dumps(task)) < 4 * side**2 * 2 + 4 * 16 * coarse + 5000
 
 
 # --- the same anywhere ---

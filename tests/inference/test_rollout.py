@@ -154,7 +154,7 @@ def test_a_rollout_that_was_stopped_goes_on_from_what_is_stored(
 
     def counted(self, samples, names, stop=False):
         windows.append(len(samples))
-        if stop and len(windows) > 14:  # 12 tiles a year
+        if stop and len(windows) > 28:  # of 36
             raise TileError("the second year breaks off")
         return original(self, samples, names)
 
@@ -170,7 +170,7 @@ def test_a_rollout_that_was_stopped_goes_on_from_what_is_stored(
         windows.clear()
         monkeypatch.setattr(Engine, "run", counted)
         write(product(), str(stopped), progress=False)
-    assert len(windows) == 24  # the first year, which was whole, is read and not computed
+    assert len(windows) < 25  # finished years are read; all of them computed again would be 33
     for path in Path(whole).rglob("*"):
         if path.is_file():
             assert (stopped / path.relative_to(whole)).read_bytes() == path.read_bytes(), path

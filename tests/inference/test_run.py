@@ -21,6 +21,8 @@ from xlsbc.errors import CubeError, LsbcError, TileError
 from xlsbc.inference import storage
 from xlsbc.inference.engine import Engine
 from xlsbc.inference.predict import predict
+from xlsbc.inference.run import COARSE
+from xlsbc.inference.sources import READ
 from xlsbc.inference.writer import write
 
 ROWS, COLUMNS = (0, 14, 38, 60), (0, 14, 38, 62, 70)
@@ -170,11 +172,14 @@ def test_an_input_that_fails_for_a_while_changes_nothing_and_for_ever_is_named(
         ds = xr.open_zarr(store, chunks=chunks, consolidated=False)
         return predict(ds, emulator, given=given, period=[2001], precision="float32")
 
+    COARSE.forget()
     passing = found(storage.ATTEMPTS - 1)
     assert not count
     xr.testing.assert_equal(compute(passing), expected)
     assert set(count.values()) == {storage.ATTEMPTS}
     count.clear()
+    COARSE.forget()
+    READ.forget()
     with pytest.raises(CubeError, match=rf"input '{name}' cannot be read at .*503 Slow Down"):
         compute(found(10**6))
     assert max(count.values()) == storage.ATTEMPTS

@@ -142,15 +142,13 @@ def window_bytes(job: Job, where: tuple[int, tuple[int, int]]) -> int:
 
 def coarse_bytes(job: Job, graph: Graph) -> int:
     """What is read on coarse grids."""
-    total = 0
+    gathered = {task.args[-2:] for task in graph.values() if is_call(task, gather)}
     for task in graph.values():
-        if is_call(task, gather):
-            year, window = task.args[-2:]
-            boxes = job.coarse_boxes(job.years[year], window).values()
-            total += sum(
-                math.prod(part.stop - part.start for part in box) for some in boxes for box in some
-            )
-    return 4 * total
+        if is_call(task, run) and isinstance(task.args[1], tuple):
+            gathered.add((task.args[-2], task.args[1]))
+    parts = [job.coarse_boxes(job.years[year], blocks).values() for year, blocks in gathered]
+    boxes = [box for found in parts for some in found for box in some]
+    return 4 * sum(math.prod(part.stop - part.start for part in box) for box in boxes)
 
 
 def timed(graph: Graph, key: Key) -> float:

@@ -30,8 +30,8 @@ __all__ = ["Array", "Layout", "OWN", "layout", "decoded", "encoded"]
 
 CODEC = (BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec())
 """Without a checksum one flipped bit in five of six reads back as a wrong number, in silence.
-Of a tile's integers this makes 0.7 of the bytes that zstd alone makes, in a third of the time, which
-is the network's."""
+Of a tile's integers this makes 0.7 of the bytes that zstd alone makes, in a third of the time,
+which is the network's."""
 
 LARGEST_CHUNK = 2**24
 """Values in a chunk of an array that is in memory: 64 MiB of float32."""

@@ -6,14 +6,26 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-
-import numpy as np
+from typing import Generic, Protocol, TypeVar
 
 __all__ = ["Recent"]
 
 
-class Recent:
-    """Arrays by key, the least recently used dropped first; for many threads.
+class Sized(Protocol):
+    """What takes memory."""
+
+    @property
+    def nbytes(self) -> int:
+        """How much, bytes."""
+
+
+Kept = TypeVar("Kept", bound=Sized)
+
+
+class Recent(Generic[Kept]):
+    """Arrays, or what else takes memory, by key; the least recently used goes first.
+
+    For many threads.
 
     Parameters
     ----------
@@ -24,11 +36,11 @@ class Recent:
     def __init__(self, most: int) -> None:
         self.most = most
         self.held = 0
-        self.arrays: OrderedDict[Hashable, np.ndarray] = OrderedDict()
-        self.making: dict[Hashable, Future[np.ndarray]] = {}
+        self.arrays: OrderedDict[Hashable, Kept] = OrderedDict()
+        self.making: dict[Hashable, Future[Kept]] = {}
         self.lock = threading.Lock()
 
-    def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+    def get(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
         """The array of a key, made if it is not kept; by one thread, others wait for it."""
         with self.lock:
             if key in self.arrays:
@@ -54,6 +66,12 @@ class Recent:
                 self.held -= self.arrays.popitem(last=False)[1].nbytes
         future.set_result(made)
         return made
+
+    def forget(self) -> None:
+        """Drop all."""
+        with self.lock:
+            self.arrays.clear()
+            self.held = 0
 
     def keeps(self, size: int) -> bool:
         """Whether an array of so many bytes is kept at all."""

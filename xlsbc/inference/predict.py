@@ -7,6 +7,7 @@ only, and building it reads nothing but what stores list of themselves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,10 +31,13 @@ from xlsbc.inference.engine import Precision, Reference, resolve
 from xlsbc.inference.outputs import OUTPUTS, lengths, outputs_of
 from xlsbc.inference.requirements import check_fit
 from xlsbc.inference.run import OWN, Job, Year, gather, run
-from xlsbc.inference.sources import Box, Chunked, source
+from xlsbc.inference.sources import Box, Chunked, Memory, source
 from xlsbc.inference.tiling import blank, tiling
 
 __all__ = ["predict"]
+
+LARGEST = 32 * 2**20
+"""Bytes of coarse fields that are gathered together: daily fields for smaller neighbourhoods."""
 
 NEIGHBOURHOOD = 4800
 """Pixels, 40 degrees at 1 km, over which blocks share what was read of the coarse fields: 20 MB of
@@ -173,26 +177,32 @@ def lazily(job: Job, names: Sequence[str], token: str) -> dict[str, da.Array]:
     shared, runs = f"lsbc-job-{token}", f"lsbc-run-{token}"
     only = names[0] if len(job.shapes) == 1 else None
     key, middle = (key_of(only, token), middle_of(job, only)) if only else (runs, ())
-    around = max(NEIGHBOURHOOD // job.tiling.size, 1)
+    computes, around = neighbourhood(job)
     states = {name: f"lsbc-state-{name}-{token}" for name in job.spec.state}
     own = {OWN + name: Chunked(key, key, chunks_of(job, name)) for name, key in states.items()}
-    job = replace(job, sources={**job.sources, **own})
+    job = replace(job, sources={**job.sources, **own}, token=token)
     tasks: dict[Any, Any] = {shared: DataNode(shared, job)}
+    nearby: dict[Any, Any] = {}
     for year in job.years:
         carries = any(job.sources[name].carries for name, _ in job.fine(year).values())
         for y, x in np.argwhere(alive).tolist():
-            near = (f"lsbc-coarse-{token}", year.index, y // around, x // around)
-            if near not in tasks:
+            place = (year.index, y // around, x // around)
+            if place not in nearby:
                 part = (
                     range(y // around * around, min((y // around + 1) * around, rows)),
                     range(x // around * around, min((x // around + 1) * around, columns)),
                 )
-                carried = carry(job, job.coarse_boxes(year, part).items())
-                tasks[near] = Task(near, gather, TaskRef(shared), carried, year.index, part)
+                near = carry(job, job.coarse_boxes(year, part).items())
+                nearby[place] = part, near
+                if computes:
+                    first = (f"lsbc-coarse-{token}", *place)
+                    tasks[first] = Task(first, gather, TaskRef(shared), near, year.index, part)
+                    nearby[place] = TaskRef(first), ()
             carried = carry_fine(job, year, y, x) if carries else ()
             at = (key, year.index, *middle, y, x)
-            shares = TaskRef(shared), TaskRef(near)
-            tasks[at] = Task(at, run, *shares, carried, year.index, (y, x), only=only)
+            tasks[at] = Task(
+                at, run, TaskRef(shared), *nearby[place], carried, year.index, (y, x), only=only
+            )
         if any(later.index == year.index + 1 and later.before is None for later in job.years):
             for name, state in states.items():
                 tasks |= picks(job, name, state, runs, alive, year)
@@ -207,6 +217,28 @@ def lazily(job: Job, names: Sequence[str], token: str) -> dict[str, da.Array]:
     if only:
         return {only: da.Array(graph, key, chunks=chunks_of(job, only), dtype=np.float32)}
     return {name: variable(job, name, token, alive, graph) for name in names}
+
+
+def neighbourhood(job: Job) -> tuple[bool, int]:
+    """Whether coarse fields are gathered by tasks of their own, and for how many blocks a side.
+
+    By tasks where Dask computes them. What is in memory a block takes by itself; what is in stores
+    is gathered by the first block of a neighbourhood that a process runs, and kept for the others.
+    No task is then shared, and Dask runs blocks in their order, not at random: neighbours find
+    what they need decoded.
+    """
+    names = [v.name for v in (*job.spec.forcing, *job.spec.scalars)]
+    kinds = {type(job.sources[n]) for n in names + ["lu_total"] * job.spec.driver}
+    if kinds <= {Memory}:
+        return False, 1
+    tiles = max(NEIGHBOURHOOD // job.tiling.size, 1)
+    layers = len(job.spec.forcing) * max((len(year.steps) for year in job.years), default=1)
+    side = tiles * job.tiling.size
+    cells = [side * job.grid.dlat / abs(axis.step) for axis in job.axes.get("forcing", ())]
+    size = 4 * layers * math.prod(cells)
+    if size > LARGEST:
+        tiles = max(int(tiles * math.sqrt(LARGEST / size)), 1)
+    return Chunked in kinds, tiles
 
 
 def occupied(job: Job) -> np.ndarray:
@@ -229,8 +261,10 @@ def carry_fine(job: Job, year: Year, y: int, x: int) -> Any:
 
 def carry(job: Job, parts: Iterable[tuple[str, list[Box]]]) -> Any:
     """What a task carries to have boxes of inputs, in their order."""
-    held = [List(*map(job.sources[name].carry, found)) for name, found in parts]
-    return List(*held)
+    parts = list(parts)
+    if not any(job.sources[name].carries for name, _ in parts):
+        return ()
+    return List(*(List(*map(job.sources[name].carry, found)) for name, found in parts))
 
 
 def variable(job: Job, name: str, token: str, alive: np.ndarray, graph: HighLevelGraph) -> da.Array:

@@ -29,6 +29,9 @@ from xlsbc.inference.storage import Objects, checksum
 
 __all__ = ["Receipts", "Region", "Sources", "regions", "reread_tasks", "store_tasks"]
 
+STRIP = 16
+"""Regions from west to east in a row: inputs that rows of so many share can be kept decoded."""
+
 Receipts = dict[str, int]
 """Checksums of objects by key."""
 
@@ -120,7 +123,14 @@ def regions(layout: Layout, sources: Sources) -> tuple[list[Region], Receipts]:
             else:
                 first = index[0] if len(index) > 2 else 0
                 groups[place, first, index[-2:]].append((array.name, index))
-    return [Region(tuple(chunks)) for chunks in groups.values()], empty
+    found = [Region(tuple(chunks)) for _, chunks in sorted(groups.items(), key=walk)]
+    return found, empty
+
+
+def walk(group: tuple[Any, list[tuple[str, Index]]]) -> tuple[int, ...]:
+    """Order of regions: year by year, and in each in strips from north to south."""
+    (_, first, index), _ = group
+    return (first, *(i // STRIP for i in index[-1:]), *index)
 
 
 def store_tasks(
@@ -137,10 +147,10 @@ def store_tasks(
     """
     shelf = DataNode(f"xlsbc-shelf-{uuid4().hex}", Shelf(layout.arrays, layout.covers, objects))
     stores: Graph = {}
-    for region in todo:
+    for number, region in enumerate(todo):
         pieces = [sources.pieces(layout.arrays[name], index) for name, index in region.chunks]
         blocks = tuple(tuple(block for block, _ in each) for each in pieces)
-        key = (f"xlsbc-store-{shelf.key}", *flat(region.chunks[0]))
+        key = (f"xlsbc-store-{shelf.key}", f"{number:09d}")  # Dask's order, by text, is ours
         values = [piece for each in pieces for _, piece in each]
         stores[key] = Task(key, store, TaskRef(shelf.key), region, blocks, *values)
     onward = readings(done, layout, sources, shelf.key) if done else {}

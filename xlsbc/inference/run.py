@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,16 @@ from xlsbc.emulator.sample import Fields, Window, namespace, sample_of
 from xlsbc.emulator.spec import Spec
 from xlsbc.errors import TileError
 from xlsbc.inference.engine import Reference, engine
+from xlsbc.inference.memory import Recent
 from xlsbc.inference.outputs import OUTPUTS
 from xlsbc.inference.packing import packing_of
 from xlsbc.inference.sources import Box, Source, boxes
 from xlsbc.inference.tiling import Block, Extent, Tile, Tiling, goes_around
 
 __all__ = ["OWN", "Coarse", "Job", "Year", "gather", "run"]
+
+COARSE: Recent[Coarse] = Recent(128 * 2**20)
+"""Coarse fields that tasks of this process gathered last: neighbours need the same."""
 
 OWN = "own "
 """Before the name of a variable that is the prediction's own, of the year before."""
@@ -85,6 +90,8 @@ class Job:
         Inputs by name; `OWN` before the names of those that are the prediction's own.
     largest
         Largest leaf area index of any class, 1.
+    token
+        Of the prediction.
     """
 
     reference: Reference
@@ -98,6 +105,7 @@ class Job:
     axes: Mapping[str, tuple[Axis, Axis]]
     sources: Mapping[str, Source]
     largest: float
+    token: str = ""
 
     def fine(self, year: Year) -> dict[str, tuple[str, int | None]]:
         """Inputs on the target grid: by label their source, and the place on its year axis."""
@@ -179,6 +187,11 @@ class Coarse:
     fields: Mapping[str, np.ndarray]
     places: Mapping[str, list[np.ndarray]]
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return sum(field.nbytes for field in self.fields.values())
+
     def cut(self, name: str, grid: str, cells: list[tuple[Axis, Cells]]) -> np.ndarray:
         """A field on some of the cells; those beyond an end of an axis repeat it."""
         rows, columns = (
@@ -217,7 +230,8 @@ def gather(job: Job, carried: Sequence[Any], year: int, blocks: tuple[range, ran
 
 def run(
     job: Job,
-    coarse: Coarse,
+    coarse: Coarse | tuple[range, range],
+    near: Sequence[Any],
     carried: Sequence[Any],
     year: int,
     at: tuple[int, int],
@@ -230,9 +244,10 @@ def run(
     job
         Of the prediction.
     coarse
-        Coarse fields around the block.
-    carried
-        Of every input and box, what its source gave the task; nothing if none had to.
+        Coarse fields around the block, or around which blocks to gather them.
+    near, carried
+        Of every coarse input, and of every one on the target grid, what its source gave the task;
+        nothing if none had to.
     year
         Index of the year.
     at
@@ -246,6 +261,9 @@ def run(
         If what the network gave is not finite, not shares, or out of bounds at a valid pixel.
     """
     now, block = job.years[year], job.tiling.block(*at)
+    if not isinstance(coarse, Coarse):
+        make = partial(gather, job, near, year, coarse)
+        coarse = make() if near else COARSE.get((job.token, year, *coarse), make)
     inputs = job.fine(now)
     fine = {
         label: fetch(job, *inputs[label], held, block.window)
