@@ -6,6 +6,7 @@ import xlsbc
 
 
 def main() -> None:
+    """Predict into a store."""
     cube = xr.open_zarr("cube.zarr", chunks={})
     with xlsbc.cluster(n_workers=2, threads_per_worker=1):
         prediction = cube.lsbc.predict("emulator")

@@ -6,6 +6,7 @@ import xlsbc
 
 
 def main() -> None:
+    """Predict into a store."""
     cube = xr.open_zarr("cube.zarr", chunks={})
     with xlsbc.cluster():  # dask-cuda's LocalCUDACluster, where it is installed
         prediction = cube.lsbc.predict("emulator", block=4)  # 16 tiles a task

@@ -476,8 +476,8 @@ def bucket() -> Iterator[tuple[str, dict[str, Any]]]:
     try:  # a server that nobody stops keeps the process from ending
         host, port = running.get_host_and_port()
         options = {"key": "a", "secret": "b", "endpoint_url": f"http://{host}:{port}"}
-        s3fs.S3FileSystem(**options).mkdir("bucket")
-        yield "s3://bucket", {"storage_options": options}
+        s3fs.S3FileSystem(**options).mkdir("sources")  # moto has one memory a process
+        yield "s3://sources", {"storage_options": options}
     finally:
         running.stop()
 
