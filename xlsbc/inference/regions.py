@@ -29,7 +29,7 @@ from xlsbc.inference.storage import Objects, checksum
 
 __all__ = ["Receipts", "Region", "Sources", "regions", "reread_tasks", "store_tasks"]
 
-STRIP = 16
+STRIP = 12
 """Regions from west to east in a row: inputs that rows of so many share can be kept decoded."""
 
 Receipts = dict[str, int]

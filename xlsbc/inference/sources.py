@@ -32,7 +32,7 @@ __all__ = ["Source", "boxes", "source"]
 
 Box = tuple[slice, ...]
 
-READ: Recent[np.ndarray] = Recent(128 * 2**20)
+READ: Recent[np.ndarray] = Recent(96 * 2**20)
 """Decoded chunks of stores that tasks of this process read last: neighbours share their halos."""
 
 
