@@ -1,8 +1,8 @@
 """Lazy prediction: a graph of independent blocks of tiles, each read, run and checked by one task.
 
-A graph holds one `Job`, one `gather` for the coarse fields around every few hundred tiles, one
-`run` a block and year, and one `pick` for every variable of it: it grows with the number of tiles
-only, and building it reads nothing but what stores list of themselves.
+A graph holds one `Job`, one `run` a block and year, and one `pick` for each of several variables;
+where Dask computes coarse fields, one `gather` of them for every few hundred tiles. It grows with
+the number of tiles only, and building it reads nothing but what stores list of themselves.
 """
 
 from __future__ import annotations
