@@ -364,7 +364,7 @@ def main() -> None:
     parser.add_argument("--precision", type=Path, help="folder of a quickstart")
     chosen = parser.parse_args()
     if chosen.store:
-        from xlsbc.inference.writer import write
+        from xlsbc.cube.store.writer import write
 
         ds = cube(chosen.side, chosen.side).chunk({"latitude": 480, "longitude": 480})
         write(ds, chosen.store, packed=False, progress=False)

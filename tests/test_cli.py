@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 
 from xlsbc import cli
+from xlsbc.cube.store.writer import write
 from xlsbc.inference.predict import predict
-from xlsbc.inference.writer import write
 
 Shell = Callable[..., tuple[int, str, str]]
 

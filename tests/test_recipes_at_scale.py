@@ -11,8 +11,8 @@ import pytest
 import torch
 import xarray as xr
 
+from xlsbc.cube.store.writer import write
 from xlsbc.inference.predict import predict
-from xlsbc.inference.writer import write
 
 RECIPES = Path(__file__).parents[1] / "docs" / "scale"
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

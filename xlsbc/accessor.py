@@ -112,8 +112,8 @@ class LsbcAccessor:
         packed: bool = True,
         progress: bool = True,
     ) -> str:
-        """See `xlsbc.inference.writer.write`."""
-        from xlsbc.inference.writer import write
+        """See `xlsbc.cube.store.writer.write`."""
+        from xlsbc.cube.store.writer import write
 
         return write(
             self._ds, url, resume=resume, overwrite=overwrite, packed=packed, progress=progress

@@ -60,8 +60,8 @@ def predict(
         block: Tiles along either side of a stored chunk.
         overwrite: Whether another store at `out` may be replaced.
     """
+    from xlsbc.cube.store.writer import write
     from xlsbc.inference.predict import predict
-    from xlsbc.inference.writer import write
 
     tune_allocator()
     options: dict[str, Any] = {"given": given, "targets": targets, "period": period}
@@ -91,7 +91,7 @@ def verify(store: str) -> None:
     Args:
         store: URL of a Zarr store.
     """
-    from xlsbc.inference.writer import verify
+    from xlsbc.cube.store.writer import verify
 
     print(f"{verify(store)} objects are as they were written")
 

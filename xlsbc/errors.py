@@ -15,6 +15,7 @@ __all__ = [
     "LegendError",
     "LsbcError",
     "SourceError",
+    "SourceWarning",
     "StoreError",
     "TrainingError",
     "UnitsError",
@@ -63,6 +64,10 @@ class GridError(CubeError):
 
 class SourceError(LsbcError, ValueError):
     """A provider's file is missing or is not what it should be."""
+
+
+class SourceWarning(UserWarning):
+    """A provider's file can be used, but holds something that its user should know of."""
 
 
 class StoreError(LsbcError, OSError):

@@ -18,10 +18,10 @@ from xlsbc.assess.evaluate import evaluate
 from xlsbc.assess.report import Section, write_report
 from xlsbc.cube.catalog import open_catalog
 from xlsbc.cube.ingest import real_cubes
+from xlsbc.cube.store.writer import write
 from xlsbc.emulator import Architecture, Emulator, Split
 from xlsbc.errors import LsbcError
 from xlsbc.inference.predict import predict
-from xlsbc.inference.writer import write
 from xlsbc.physics.consistency import check
 from xlsbc.training.fit import fit
 from xlsbc.training.splits import HELD_OUT, TRAIN, split_map, suggest

@@ -25,9 +25,9 @@ from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore, WrapperStore, _local
 
 from xlsbc.cube.legends import LC
-from xlsbc.inference import storage
-from xlsbc.inference.tiling import blank
-from xlsbc.inference.writer import write
+from xlsbc.cube.store import storage
+from xlsbc.cube.store.marks import blank
+from xlsbc.cube.store.writer import write
 
 SIDE = 6
 

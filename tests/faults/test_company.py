@@ -11,9 +11,9 @@ from typing import Any
 import dask
 import pytest
 
+from xlsbc.cube.store import storage
+from xlsbc.cube.store.writer import verify, write
 from xlsbc.errors import CubeError
-from xlsbc.inference import storage
-from xlsbc.inference.writer import verify, write
 
 from .conftest import FaultyStore, digest, ended, in_child, kill_at, run, save, started, toy
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from xlsbc.cube.store.writer import verify
 from xlsbc.errors import StoreError
-from xlsbc.inference.writer import verify
 
 from .conftest import SIDE, run, save, toy
 

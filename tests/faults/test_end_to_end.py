@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import xarray as xr
 
+from xlsbc.cube.store.writer import verify
 from xlsbc.errors import StoreError
 from xlsbc.inference.predict import predict
-from xlsbc.inference.writer import verify
 from xlsbc.physics.consistency import check
 
 from .conftest import digest, save

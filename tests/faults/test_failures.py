@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from xlsbc.cube.store import storage
+from xlsbc.cube.store.writer import write
 from xlsbc.errors import CubeError, StoreError
-from xlsbc.inference import storage
-from xlsbc.inference.writer import write
 
 from .conftest import FaultyStore, digest, in_child, run, save, toy
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from xlsbc.inference.writer import verify
+from xlsbc.cube.store.writer import verify
 
 from .conftest import digest, in_child, kill_at, save, toy
 

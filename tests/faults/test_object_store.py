@@ -12,9 +12,9 @@ import pytest
 import xarray as xr
 from werkzeug.serving import make_server
 
+from xlsbc.cube.store import storage
+from xlsbc.cube.store.writer import verify
 from xlsbc.errors import CubeError, StoreError
-from xlsbc.inference import storage
-from xlsbc.inference.writer import verify
 
 from .conftest import save, toy
 

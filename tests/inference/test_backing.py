@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore, WrapperStore, ZipStore
 
+from xlsbc.cube.store import storage
 from xlsbc.errors import CubeError
-from xlsbc.inference import storage
 from xlsbc.inference.backing import Backing, backing, identity, stamp
 
 ROWS, COLUMNS = 25, 34

@@ -17,11 +17,11 @@ import xarray as xr
 from dask.core import flatten
 from zarr.storage import LocalStore, WrapperStore
 
+from xlsbc.cube.store.marks import blank
 from xlsbc.emulator import Emulator
 from xlsbc.inference.engine import Engine
 from xlsbc.inference.predict import predict
 from xlsbc.inference.run import gather, run
-from xlsbc.inference.tiling import blank
 
 TILES = 3 * 4
 """Of the 60 x 70 pixels of the land: rows end at 14, 38 and 60, columns at 14, 38, 62 and 70."""

@@ -14,11 +14,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from xlsbc.cube.legends import LC, LU
+from xlsbc.cube.store.writer import write
 from xlsbc.emulator import Emulator
 from xlsbc.errors import EmulatorError
 from xlsbc.inference.engine import Engine
 from xlsbc.inference.predict import predict
-from xlsbc.inference.writer import write
 from xlsbc.physics.consistency import check
 
 BOTH = ("lu_fraction", "lc_fraction")

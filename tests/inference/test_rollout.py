@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from xlsbc.cube.store.writer import write
 from xlsbc.errors import EmulatorError
 from xlsbc.inference.predict import predict
 from xlsbc.inference.run import as_stored
-from xlsbc.inference.writer import write
 
 STATE = ("lu_fraction", "lc_fraction")
 

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from zarr.storage import LocalStore, WrapperStore
 
 from xlsbc.cube.legends import LC
+from xlsbc.cube.store import storage
+from xlsbc.cube.store.writer import write
 from xlsbc.emulator import Emulator
 from xlsbc.errors import CubeError, LsbcError, TileError
-from xlsbc.inference import storage
 from xlsbc.inference.engine import Engine
 from xlsbc.inference.predict import predict
 from xlsbc.inference.run import COARSE
 from xlsbc.inference.sources import READ
-from xlsbc.inference.writer import write
 
 ROWS, COLUMNS = (0, 14, 38, 60), (0, 14, 38, 62, 70)
 """Where tiles of 24 pixels begin and end on the land."""

@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zarr.storage import LocalStore, WrapperStore
 
+from xlsbc.cube.store import storage
 from xlsbc.errors import CubeError
-from xlsbc.inference import storage
 from xlsbc.inference.sources import READ, Chunked, Memory, Stored, source
 
 DIMS = ("time", "latitude", "longitude")

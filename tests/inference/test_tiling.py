@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xlsbc.cube.grid import Grid
-from xlsbc.inference.tiling import Extent, Tiling, blank, goes_around, tiling
+from xlsbc.cube.store.marks import blank
+from xlsbc.inference.tiling import Extent, Tiling, goes_around, tiling
 
 COLUMNS = 3600
 """Around the globe, of a tenth of a degree."""

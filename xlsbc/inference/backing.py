@@ -22,9 +22,9 @@ from zarr.abc.store import RangeByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from xlsbc.cube.store.storage import persistently, reason
 from xlsbc.errors import CubeError
 from xlsbc.inference.listing import Listing, listing
-from xlsbc.inference.storage import persistently, reason
 
 __all__ = ["Backing", "backing", "identity", "stamp"]
 

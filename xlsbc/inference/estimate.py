@@ -15,10 +15,10 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.typing import Key
 from dask.utils import ensure_dict
 
+from xlsbc.cube.store.marks import blank
 from xlsbc.errors import CubeError
 from xlsbc.inference.engine import engine
 from xlsbc.inference.run import Job, gather, run
-from xlsbc.inference.tiling import blank
 
 __all__ = ["Estimate", "plan"]
 

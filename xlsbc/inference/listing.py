@@ -14,7 +14,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
 
-from xlsbc.inference.storage import checksum, persistently
+from xlsbc.cube.store.storage import checksum, persistently
 
 __all__ = ["Listing", "listing"]
 

@@ -21,6 +21,7 @@ from dask.task_spec import DataNode, List, Task, TaskRef
 
 from xlsbc.cube.grid import Grid
 from xlsbc.cube.schema import conform
+from xlsbc.cube.store.marks import blank, pick
 from xlsbc.cube.vocabulary import attributes
 from xlsbc.emulator.artefact import Emulator
 from xlsbc.emulator.cells import Axis
@@ -32,7 +33,7 @@ from xlsbc.inference.outputs import OUTPUTS, lengths, outputs_of
 from xlsbc.inference.requirements import check_fit
 from xlsbc.inference.run import OWN, Job, Year, gather, run
 from xlsbc.inference.sources import Box, Chunked, Memory, source
-from xlsbc.inference.tiling import blank, tiling
+from xlsbc.inference.tiling import tiling
 
 __all__ = ["predict"]
 
@@ -313,11 +314,6 @@ def chunks_of(job: Job, name: str) -> tuple[tuple[int, ...], ...]:
     """Chunks of a variable: years by blocks."""
     first, *inner = job.shapes[name]
     return ((first,) * len(job.years), *((n,) for n in inner), *job.tiling.chunks)
-
-
-def pick(fields: dict[str, Any], name: str) -> Any:
-    """One variable of a block."""
-    return fields[name]
 
 
 def coordinates(

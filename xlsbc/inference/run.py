@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from xlsbc.cube.grid import Grid
+from xlsbc.cube.store.packing import packing_of
 from xlsbc.emulator.cells import Axis, Cells, among, needed
 from xlsbc.emulator.sample import Fields, Window, namespace, sample_of
 from xlsbc.emulator.spec import Spec
@@ -21,7 +22,6 @@ from xlsbc.errors import TileError
 from xlsbc.inference.engine import Reference, engine
 from xlsbc.inference.memory import Recent
 from xlsbc.inference.outputs import OUTPUTS
-from xlsbc.inference.packing import packing_of
 from xlsbc.inference.sources import Box, Source, boxes
 from xlsbc.inference.tiling import Block, Extent, Tile, Tiling, goes_around
 

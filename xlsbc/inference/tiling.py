@@ -11,12 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 
-import numpy as np
-
 from xlsbc.cube.grid import Grid
 from xlsbc.emulator.sample import Window
 
-__all__ = ["Block", "Extent", "Interval", "Tile", "Tiling", "blank", "goes_around", "tiling"]
+__all__ = ["Block", "Extent", "Interval", "Tile", "Tiling", "goes_around", "tiling"]
 
 
 @dataclass(frozen=True)
@@ -233,11 +231,6 @@ def grouped(found: list[Interval], block: int) -> tuple[tuple[Interval, ...], ..
 def goes_around(grid: Grid) -> bool:
     """Whether a grid's last column is beside its first."""
     return abs(grid.columns * grid.dlon - 360.0) < grid.dlon / 2
-
-
-def blank(shape: tuple[int, ...]) -> np.ndarray:
-    """Missing values for a chunk of which is known, before anything runs, that it holds none."""
-    return np.full(shape, np.nan, np.float32)
 
 
 def covered(intervals: tuple[Interval, ...]) -> slice:

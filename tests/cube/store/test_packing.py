@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from xlsbc.cube.legends import LC
+from xlsbc.cube.store.packing import MISSING, packing_of
+from xlsbc.cube.store.writer import write
 from xlsbc.errors import CubeError
-from xlsbc.inference.packing import MISSING, packing_of
-from xlsbc.inference.writer import write
 from xlsbc.physics.consistency import check
 
 CLASSES = ("year", "lc_class", "latitude", "longitude")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from xlsbc.cube.store.writer import verify, write
 from xlsbc.errors import CubeError, StoreError
-from xlsbc.inference.writer import verify, write
 
 icechunk = pytest.importorskip("icechunk")
 

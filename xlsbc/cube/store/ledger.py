@@ -21,10 +21,10 @@ from dask.base import tokenize
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
+from xlsbc.cube.store.layout import CODEC, Layout
+from xlsbc.cube.store.regions import Receipts
+from xlsbc.cube.store.storage import Objects, checksum
 from xlsbc.errors import CubeError, StoreError
-from xlsbc.inference.layout import CODEC, Layout
-from xlsbc.inference.regions import Receipts
-from xlsbc.inference.storage import Objects, checksum
 
 __all__ = ["Plan", "check_objects", "ledger", "manifest", "read_ledger", "read_plan", "refuse"]
 

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from xlsbc.inference.icechunk import Commits, is_repository
-from xlsbc.inference.ledger import ROOT, Plan, read_plan, refuse
-from xlsbc.inference.storage import Objects, local_path
+from xlsbc.cube.store.icechunk import Commits, is_repository
+from xlsbc.cube.store.ledger import ROOT, Plan, read_plan, refuse
+from xlsbc.cube.store.storage import Objects, local_path
 
 __all__ = ["move", "objects_at", "settle"]
 

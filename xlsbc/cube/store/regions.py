@@ -22,10 +22,11 @@ from dask.task_spec import DataNode, GraphNode, Task, TaskRef
 from dask.typing import Key
 from dask.utils import ensure_dict
 
+from xlsbc.cube.store.layout import Array, Index, Layout, decoded, encoded
+from xlsbc.cube.store.marks import blank, pick
+from xlsbc.cube.store.packing import covers
+from xlsbc.cube.store.storage import Objects, checksum
 from xlsbc.errors import StoreError
-from xlsbc.inference.layout import Array, Index, Layout, decoded, encoded
-from xlsbc.inference.packing import covers
-from xlsbc.inference.storage import Objects, checksum
 
 __all__ = ["Receipts", "Region", "Sources", "regions", "reread_tasks", "store_tasks"]
 
@@ -74,9 +75,6 @@ class Sources:
     @staticmethod
     def of(ds: xr.Dataset, layout: Layout) -> Sources:
         """The sources of a Dataset; computes nothing."""
-        # Here, because the module of the lattice imports torch, which a cube is written without.
-        from xlsbc.inference.tiling import blank
-
         fields = {name: ds[name].variable for name in layout.arrays}
         lazy = {name: v.data for name, v in fields.items() if v.chunks is not None}
         graph = low_level(lazy.values())
@@ -165,8 +163,6 @@ def readings(done: Collection[Region], layout: Layout, sources: Sources, shelf: 
 
     The next year takes the same fields of the same run as the store does; see `Job.fine`.
     """
-    from xlsbc.inference.predict import pick
-
     fields: dict[tuple[Key, str], list[Key]] = defaultdict(list)
     for key, task in sources.graph.items():
         if isinstance(task, Task) and task.func is pick:

@@ -14,8 +14,8 @@ import xarray as xr
 import zarr
 
 from xlsbc.cube.legends import LC
+from xlsbc.cube.store.writer import verify, write
 from xlsbc.errors import CubeError, StoreError
-from xlsbc.inference.writer import verify, write
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ def test_a_progress_bar_is_shown_on_request(product, tmp_path, capsys, shown):
 
 
 def test_large_arrays_in_memory_are_cut_into_chunks_of_whole_pixels(monkeypatch, product, tmp_path):
-    monkeypatch.setattr("xlsbc.inference.layout.LARGEST_CHUNK", 100)
+    monkeypatch.setattr("xlsbc.cube.store.layout.LARGEST_CHUNK", 100)
     url = saved(product, tmp_path / "a.zarr")
     group = zarr.open_group(url, mode="r")
     assert group["lai"].chunks == (2, 5, 7)

@@ -20,9 +20,8 @@ import xarray as xr
 from dask.task_spec import Task
 from dask.typing import Key
 
-from xlsbc.errors import StoreError
-from xlsbc.inference.layout import Layout, layout
-from xlsbc.inference.ledger import (
+from xlsbc.cube.store.layout import Layout, layout
+from xlsbc.cube.store.ledger import (
     PLAN,
     ROOT,
     Plan,
@@ -34,8 +33,8 @@ from xlsbc.inference.ledger import (
     read_plan,
     refuse,
 )
-from xlsbc.inference.place import move, objects_at, settle
-from xlsbc.inference.regions import (
+from xlsbc.cube.store.place import move, objects_at, settle
+from xlsbc.cube.store.regions import (
     Receipts,
     Region,
     Sources,
@@ -43,7 +42,8 @@ from xlsbc.inference.regions import (
     reread_tasks,
     store_tasks,
 )
-from xlsbc.inference.storage import Objects
+from xlsbc.cube.store.storage import Objects
+from xlsbc.errors import StoreError
 
 __all__ = ["verify", "write"]
 

@@ -16,8 +16,8 @@ from typing import Any
 from zarr.abc.store import Store
 from zarr.core.sync import sync
 
+from xlsbc.cube.store.storage import Objects
 from xlsbc.errors import StoreError
-from xlsbc.inference.storage import Objects
 
 __all__ = ["Commits", "is_repository"]
 

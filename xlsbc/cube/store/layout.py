@@ -22,9 +22,9 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from xlsbc.cube import legends
+from xlsbc.cube.store.packing import CLASSES, Packing, packing_of
+from xlsbc.cube.store.storage import checksum
 from xlsbc.errors import CubeError, LegendError
-from xlsbc.inference.packing import CLASSES, Packing, packing_of
-from xlsbc.inference.storage import checksum
 
 __all__ = ["Array", "Layout", "OWN", "layout", "decoded", "encoded"]
 

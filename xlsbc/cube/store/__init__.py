@@ -1,0 +1,1 @@
+"""Cubes and predictions as Zarr stores: resumable, checksummed, packed, complete last."""
