@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from typing import Any
 
-import xarray as xr
-
-from xlsbc.errors import CubeError, LsbcError
+from xlsbc.cube.store.reading import open_cube
+from xlsbc.errors import LsbcError, SourceError
 from xlsbc.inference.allocator import tune_allocator
 
 __all__ = ["main"]
@@ -96,6 +94,102 @@ def verify(store: str) -> None:
     print(f"{verify(store)} objects are as they were written")
 
 
+def recipe_list() -> None:
+    """Print the recipes that build cubes from providers' files."""
+    from xlsbc.cube.feedstock import feedstocks
+
+    for found in feedstocks():
+        print(f"{found.name:16} {found.title}")
+
+
+def recipe_show(name: str) -> None:
+    """Print what a recipe builds, from whose data, and on which terms.
+
+    Args:
+        name: Of the recipe.
+    """
+    from xlsbc.cube.feedstock import feedstock
+
+    found = feedstock(name)
+    print(f"{found.title}\n\n{found.description.strip()}\n")
+    for provider in found.provenance.providers:
+        print(f"Provider: {provider.name} ({', '.join(provider.roles)}) {provider.url}".rstrip())
+    print(f"Licence:  {found.provenance.license}")
+    print(f"Run:      xlsbc recipe run {found.name} --input FOLDER --output URL")
+
+
+def recipe_run(
+    name: str,
+    input: str | None = None,
+    output: str | None = None,
+    runner: str = "DirectRunner",
+    prune: int | None = None,
+    append: bool = False,
+    overwrite: bool = False,
+    region: list[float] | None = None,
+    period: list[int] | None = None,
+) -> None:
+    """Build a Zarr store from a provider's files; the same command goes over what was interrupted.
+
+    Args:
+        name: Of the recipe.
+        input: Folder or URL of the files.
+        output: URL of the store.
+        runner: Apache Beam's runner.
+        prune: Number of files to take, to try it.
+        append: Whether to add to the store what it lacks at its end.
+        overwrite: Whether another store at `output` may be replaced.
+        region: Of recipes that take one: "[west, south, east, north]", degrees.
+        period: Of recipes that take one: "[first, last]" year.
+    """
+    import logging
+
+    from xlsbc.cube.feedstock import run
+
+    if input is None or output is None:
+        raise SourceError("pass --input FOLDER, the provider's files, and --output URL, the store")
+    # Beam logs the whole traceback of what is told in one line below.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    options: dict[str, Any] = {"prune": prune, "append": append, "overwrite": overwrite}
+    options |= {"region": region, "period": period}
+    print(run(name, input, output, runner=runner, **options))
+
+
+def catalog_list(catalog: str | None = None) -> None:
+    """Print the entries of a catalog.
+
+    Args:
+        catalog: URL of a catalog, or the name of one of xlsbc: catalog, emulated, public, real.
+    """
+    from xlsbc.cube.catalog import summaries
+
+    for name, about in summaries(catalog).items():
+        print(f"{name:24} {about}")
+
+
+def catalog_show(name: str, catalog: str | None = None) -> None:
+    """Print what a catalog says of an entry.
+
+    Args:
+        name: Of the entry.
+        catalog: URL of a catalog, or the name of one of xlsbc: catalog, emulated, public, real.
+    """
+    from xlsbc.cube.catalog import explain
+
+    print(explain(name, catalog))
+
+
+def catalog_twin(catalog: str) -> None:
+    """Print the version-2 twin of a catalog of version 1.
+
+    Args:
+        catalog: URL of the catalog.
+    """
+    from xlsbc.cube.catalog import twin
+
+    print(twin(catalog), end="")
+
+
 def doctor() -> None:
     """Print the versions of everything that matters, for a bug report."""
     from xlsbc.cube.versions import show_versions
@@ -103,29 +197,33 @@ def doctor() -> None:
     show_versions()
 
 
+COMMANDS: dict[str, Any] = {
+    "quickstart": quickstart,
+    "recipe": {
+        "_help": "Build cubes from providers' files.",
+        "list": recipe_list,
+        "show": recipe_show,
+        "run": recipe_run,
+    },
+    "predict": predict,
+    "check": check,
+    "verify": verify,
+    "catalog": {
+        "_help": "Look into catalogs of cubes and predictions.",
+        "list": catalog_list,
+        "show": catalog_show,
+        "twin": catalog_twin,
+    },
+    "doctor": doctor,
+}
+
+
 def main() -> None:
     """Run the command line; a domain error is one line, and exit status 2."""
     from jsonargparse import auto_cli
 
     try:
-        auto_cli([quickstart, predict, check, verify, doctor], prog="xlsbc")
+        auto_cli(COMMANDS, prog="xlsbc")
     except LsbcError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def open_cube(url: str) -> xr.Dataset:
-    """Lazy Dataset of a Zarr store.
-
-    Raises
-    ------
-    CubeError
-        If there is none, or if it is not Zarr.
-    """
-    try:
-        with warnings.catch_warnings():
-            # a store of another's making without consolidated metadata is as good
-            warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated")
-            return xr.open_zarr(url, chunks={}, consolidated=None)
-    except (FileNotFoundError, ValueError, KeyError, OSError) as error:
-        raise CubeError(f"{url} is not a Zarr store that can be read: {error}") from error

@@ -74,7 +74,7 @@ def test_no_two_classes_of_a_cube_share_a_colour(found):
     assert len({c.color for c in found.classes}) == len(found.classes)
 
 
-@pytest.mark.parametrize("name", ["cci_lccs", "globcover"])
+@pytest.mark.parametrize("name", ["cci_lccs", "globcover", "modis_igbp"])
 def test_the_leaf_area_of_a_map_class_is_bounded_by_the_types_in_it(name):
     bound = np.array([c.lai_max for c in LC.classes])
     table = crosswalk(f"{name}-cci_pft").fillna(0).values
@@ -86,6 +86,13 @@ def test_the_leaf_area_of_a_land_use_is_bounded_by_the_types_that_may_grow_there
     bound = np.array([c.lai_max for c in LC.classes])
     expected = (compatible(LU, LC) * bound).max(axis=1)
     np.testing.assert_array_equal([c.lai_max for c in LU.classes], expected)
+
+
+def test_the_leaf_area_of_a_hilda_class_is_bounded_by_the_states_in_it():
+    bound = np.array([c.lai_max for c in LU.classes])
+    table = crosswalk("hilda-luh2").fillna(0).values
+    expected = ((table > 0) * bound).max(axis=1)
+    np.testing.assert_array_equal([c.lai_max for c in legend("hilda").classes], expected)
 
 
 def test_a_class_is_found_by_its_id():
@@ -170,6 +177,45 @@ def test_cci_classes_become_ifs_types_as_in_confess():
 )
 def test_globcover_classes_are_the_cci_classes_of_the_same_text(globcover, cci):
     assert shares("globcover-cci_pft", globcover) == shares("cci_lccs-cci_pft", cci)
+
+
+@pytest.mark.parametrize(
+    ("igbp", "cci"),
+    [
+        ("evergreen_needleleaf_forests", ["tree_needleleaved_evergreen_closed"]),
+        ("evergreen_broadleaf_forests", ["tree_broadleaved_evergreen_closed_to_open"]),
+        ("deciduous_needleleaf_forests", ["tree_needleleaved_deciduous_closed"]),
+        ("deciduous_broadleaf_forests", ["tree_broadleaved_deciduous_closed"]),
+        ("mixed_forests", ["tree_mixed"]),
+        ("closed_shrublands", ["shrubland"]),
+        ("open_shrublands", ["shrubland", "sparse_shrub"]),
+        ("woody_savannas", ["mosaic_tree_and_shrub"]),
+        ("savannas", ["mosaic_herbaceous"]),
+        ("grasslands", ["grassland"]),
+        ("permanent_wetlands", ["shrub_or_herbaceous_cover_flooded"]),
+        ("croplands", ["cropland_rainfed"]),
+        ("urban_and_built_up_lands", ["urban"]),
+        ("cropland_natural_vegetation_mosaics", ["mosaic_cropland", "mosaic_natural_vegetation"]),
+        ("permanent_snow_and_ice", ["snow_and_ice"]),
+        ("barren", ["bare_areas"]),
+        ("water_bodies", ["water"]),
+    ],
+)
+def test_igbp_classes_are_the_means_of_the_cci_classes_of_the_nearest_text(igbp, cci):
+    mean = crosswalk("cci_lccs-cci_pft").sel(source_class=cci).mean("source_class")
+    assert shares("modis_igbp-cci_pft", igbp) == pytest.approx(present(100 * mean))
+
+
+def test_the_igbp_legend_has_the_codes_of_collection_6():
+    assert legend("modis_igbp").codes == (*range(1, 18), 255)
+
+
+def test_hilda_forests_are_forests_of_both_kinds_and_its_sea_is_water():
+    table = crosswalk("hilda-luh2")
+    for code in (40, 41, 42, 43, 44, 45):
+        row = table.isel(source_class=legend("hilda").codes.index(code))
+        assert present(row) == {"primf": 0.5, "secdf": 0.5}
+    assert shares("hilda-luh2", "ocean") == shares("hilda-luh2", "water") == {"icwtr": 100}
 
 
 def test_a_legend_crosswalks_to_itself_unchanged():

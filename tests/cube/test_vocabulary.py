@@ -16,9 +16,10 @@ from xlsbc.errors import CubeError
             "static",
             "elevation slope clay_fraction silt_fraction sand_fraction soil_porosity "
             "soil_water_residual soil_thickness soil_hydraulic_conductivity soil_carbon "
-            "canopy_height land_fraction lake_fraction built_fraction water_fraction",
+            "canopy_height land_fraction lake_fraction built_fraction water_fraction "
+            "low_vegetation_fraction high_vegetation_fraction",
         ),
-        ("forcing", "t2m d2m tp ssrd swvl1 sd"),
+        ("forcing", "t2m d2m tp ssrd swvl1 sd lai_lv lai_hv"),
         ("scalar", "co2"),
         ("driver", "lu_total"),
         ("target", "lu_fraction lc_fraction lai"),

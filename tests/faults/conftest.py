@@ -115,6 +115,9 @@ class FaultyStore(WrapperStore[Any]):
         self.fault = fault
         self.numbers = itertools.count(1)
 
+    def _with_store(self, store: Any) -> FaultyStore:
+        return FaultyStore(store, self.fault)
+
     async def set(self, key: str, value: Buffer) -> None:
         if not self.fault(next(self.numbers), key, value):
             await super().set(key, value)
@@ -131,7 +134,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FaultyStore]]:
     def make(fault: Callable[..., bool | None]) -> list[FaultyStore]:
         stores: list[FaultyStore] = []
 
-        def opened(url: str) -> FaultyStore:
+        def opened(url: str, options: Any = None) -> FaultyStore:
             store = FaultyStore(LocalStore(str(storage.local_path(url))), fault)
             stores.append(store)
             return store
@@ -214,7 +217,9 @@ def kill_at(place: str, k: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     if place == "before":
-        storage.opened = lambda url: FaultyStore(LocalStore(str(storage.local_path(url))), fault)
+        storage.opened = lambda url, options=None: FaultyStore(
+            LocalStore(str(storage.local_path(url))), fault
+        )
     else:
         # zarr's own ways of giving a temporary file its name
         pathlib.Path.replace = counted(pathlib.Path.replace)  # type: ignore[method-assign]

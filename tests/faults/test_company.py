@@ -45,7 +45,7 @@ def save_overtaken(place: Path, k: int, **mine: Any) -> None:
             (place.parent / "status").write_text(str(in_child(other)))
 
     store = FaultyStore(opened(str(place)), fault)
-    storage.opened = lambda url: store
+    storage.opened = lambda url, options=None: store
     save(toy(**mine), place)
 
 

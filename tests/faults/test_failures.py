@@ -115,7 +115,7 @@ def test_a_lost_response_or_request_of_any_put_does_not_change_the_store(
                 raise ConnectionResetError("the connection was reset")
 
     opened = storage.opened
-    monkeypatch.setattr(storage, "opened", lambda url: Losing(opened(url), None))
+    monkeypatch.setattr(storage, "opened", lambda url, options=None: Losing(opened(url), None))
     monkeypatch.setattr(storage, "FIRST_WAIT", 0)
     place = tmp_path / "a.zarr"
     save(toy(), place)
@@ -130,7 +130,9 @@ def test_a_store_that_never_answers_is_an_error_within_the_limit(tmp_path, monke
             await asyncio.Event().wait()
 
     opened = storage.opened
-    monkeypatch.setattr(storage, "opened", lambda url: Silent(opened(url), lambda *_: None))
+    monkeypatch.setattr(
+        storage, "opened", lambda url, options=None: Silent(opened(url), lambda *_: None)
+    )
     monkeypatch.setattr(storage, "TIME_LIMIT", 0.05)
     with pytest.raises(StoreError, match=r"no answer within 0\.05 s"):
         save(toy(), tmp_path / "a.zarr")
@@ -158,7 +160,7 @@ def interrupted(place, number, scheduler):
 
     opened = storage.opened
     store = FaultyStore(opened(str(place)), interrupt)
-    storage.opened = lambda url: store
+    storage.opened = lambda url, options=None: store
     # a pool of its own: the threads of Dask's do not live on in a forked process
     with ThreadPoolExecutor(2) as pool, dask.config.set(scheduler=scheduler, pool=pool):
         write(toy(), str(place), progress=False)

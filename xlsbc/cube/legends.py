@@ -29,8 +29,15 @@ __all__ = [
     "legend",
 ]
 
-LEGENDS = ("luh2", "cci_pft", "cci_lccs", "globcover", "ifs")
-CROSSWALKS = ("cci_lccs-cci_pft", "globcover-cci_pft", "cci_lccs-ifs", "cci_pft-ifs")
+LEGENDS = ("luh2", "cci_pft", "cci_lccs", "globcover", "ifs", "modis_igbp", "hilda")
+CROSSWALKS = (
+    "cci_lccs-cci_pft",
+    "globcover-cci_pft",
+    "cci_lccs-ifs",
+    "cci_pft-ifs",
+    "modis_igbp-cci_pft",
+    "hilda-luh2",
+)
 NO_DATA = "no_data"
 
 
@@ -122,7 +129,8 @@ def legend(name: str) -> Legend:
     Parameters
     ----------
     name
-        "luh2" (land use), "cci_pft" (land cover), "cci_lccs", "globcover" or "ifs".
+        "luh2" (land use), "cci_pft" (land cover), "cci_lccs", "globcover", "ifs", "modis_igbp" or
+        "hilda".
 
     Raises
     ------
@@ -143,7 +151,8 @@ def crosswalk(name: str) -> xr.DataArray:
     ----------
     name
         ``"source-target"``, one of "cci_lccs-cci_pft", "globcover-cci_pft", "cci_lccs-ifs",
-        "cci_pft-ifs", or twice the same legend, which is the identity.
+        "cci_pft-ifs", "modis_igbp-cci_pft", "hilda-luh2", or twice the same legend, which is the
+        identity.
 
     Returns
     -------

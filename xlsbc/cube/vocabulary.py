@@ -73,7 +73,7 @@ def _static(name: str, standard: str | None, units: str, long: str, *more: Any) 
     return Variable(name, "static", standard, units, long, low, high, tuple(aliases), TARGET_GRID)
 
 
-def _forcing(name: str, standard: str, units: str, long: str, *more: Any) -> Variable:
+def _forcing(name: str, standard: str | None, units: str, long: str, *more: Any) -> Variable:
     low, high, *aliases = more
     dims = ("forcing_time", *FORCING_GRID)
     return Variable(name, "forcing", standard, units, long, low, high, tuple(aliases), dims)
@@ -103,6 +103,8 @@ _VARIABLES = (
     _static("lake_fraction", None, "1", "share of lakes", 0, 1),
     _static("built_fraction", None, "1", "share of built-up land", 0, 1),
     _static("water_fraction", None, "1", "share of open water", 0, 1),
+    _static("low_vegetation_fraction", None, "1", "share under low vegetation", 0, 1),
+    _static("high_vegetation_fraction", None, "1", "share under high vegetation", 0, 1),
     _forcing("t2m", "air_temperature", "K", "air temperature at 2 m", 170, 340),
     _forcing("d2m", "dew_point_temperature", "K", "dew point at 2 m", 150, 320),
     _forcing(
@@ -133,6 +135,9 @@ _VARIABLES = (
         20,
         "surface_snow_amount",
     ),
+    # CF's leaf_area_index is that of the pixel; these are those of a part of it.
+    _forcing("lai_lv", None, "1", "leaf area index of low vegetation", 0, 10),
+    _forcing("lai_hv", None, "1", "leaf area index of high vegetation", 0, 10),
     Variable(
         "co2",
         "scalar",

@@ -34,6 +34,7 @@ SIGNATURES = {
     b"MM\0*": "tiff",
     b"II+\0": "tiff",
     b"MM\0+": "tiff",
+    b"RUU CROS": "pcraster",
 }
 """First bytes of a file (Gary Kessler's table of file signatures; BigTIFF: 43 in place of 42)."""
 
@@ -54,8 +55,8 @@ def open_source(file: str | os.PathLike[str], **options: Any) -> xr.Dataset:
     Parameters
     ----------
     file
-        A path or any fsspec URL of netCDF 3 or 4, HDF4-EOS, GRIB, GeoTIFF, a text table, or Zarr;
-        the name may end as it likes. What is remote is copied to a temporary file first, but for
+        A path or any fsspec URL of netCDF 3 or 4, HDF4-EOS, GRIB, GeoTIFF, PCRaster, a text table,
+        or Zarr; the name may end as it likes. What is remote is copied to a temporary file first, but for
         Zarr.
     **options
         Of the file system, as fsspec takes them.
@@ -64,8 +65,8 @@ def open_source(file: str | os.PathLike[str], **options: Any) -> xr.Dataset:
     -------
     xarray.Dataset
         ``encoding["source"]`` is the URL. Packed numbers stay packed, flags stay numbers, times
-        stay numbers with units; attributes are the file's. A GeoTIFF is one variable ``band``, a
-        text table one variable ``text`` along ``line``.
+        stay numbers with units; attributes are the file's. A GeoTIFF or
+        PCRaster map is one variable ``band``, a text table one variable ``text`` along ``line``.
 
     Raises
     ------
@@ -175,6 +176,12 @@ def _open_tiff(local: Path) -> xr.Dataset:
     return geotiff.open_raster(local)
 
 
+def _open_pcraster(local: Path) -> xr.Dataset:
+    from . import pcraster
+
+    return pcraster.open_pcraster(local)
+
+
 def _open_text(local: Path) -> xr.Dataset:
     lines = local.read_text(encoding="utf-8").splitlines()
     return xr.Dataset({"text": ("line", np.array(lines, dtype=object))})
@@ -186,6 +193,7 @@ OPENERS = {
     "hdf4": _open_hdf4,
     "grib": _open_grib,
     "tiff": _open_tiff,
+    "pcraster": _open_pcraster,
     "text": _open_text,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from xlsbc.cube.store.storage import Objects, local_path
 __all__ = ["move", "objects_at", "settle"]
 
 
-def objects_at(url: Any) -> Objects:
+def objects_at(url: Any, options: Mapping[str, Any] | None = None) -> Objects:
     """The objects under a URL, or in an Icechunk repository or session."""
-    return Commits(url) if is_repository(url) else Objects(str(url).rstrip("/"))
+    return Commits(url) if is_repository(url) else Objects(str(url).rstrip("/"), options)
 
 
 def settle(objects: Objects, plan: Plan, resume: bool, overwrite: bool) -> Objects | None:

@@ -42,10 +42,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def opened(url: str) -> Store:
+def opened(url: str, options: Mapping[str, Any] | None = None) -> Store:
     """The store at a URL, of whatever kind; makes nothing."""
     path = local_path(url)
-    return LocalStore(path) if path else FsspecStore.from_url(url)
+    if path:
+        return LocalStore(path)
+    return FsspecStore.from_url(url, storage_options=dict(options) if options else None)
 
 
 def local_path(url: str) -> Path | None:
@@ -67,23 +69,26 @@ class Objects:
     ----------
     url
         Any fsspec URL, or a path.
+    options
+        Of its file system, as fsspec takes them.
     """
 
     by_unit = False
     """Whether what is written lasts only by `keep`, which then makes sense year by year."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
         self.url = url
+        self.options = dict(options or {})
         self._store: Store | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "_store": None}
+        return {"url": self.url, "options": self.options, "_store": None}
 
     @property
     def store(self) -> Store:
         """The store, opened at its first use."""
         if self._store is None:
-            self._store = opened(self.url)
+            self._store = opened(self.url, self.options)
         return self._store
 
     def get(self, key: str) -> bytes | None:

@@ -1,0 +1,25 @@
+"""ERA5: monthly means of the climate at the surface."""
+
+import apache_beam as beam
+
+from xlsbc.cube.forge import (
+    Conform,
+    OpenURLWithFSSpec,
+    OpenWithXarray,
+    StoreToZarr,
+    input_pattern,
+)
+from xlsbc.cube.ingest import era5
+
+pattern = input_pattern("*.nc", "*.grib", "*.grb", "*.grib2")
+recipe = (
+    beam.Create(pattern.items())
+    | OpenURLWithFSSpec()
+    | OpenWithXarray(file_type=pattern.file_type)
+    | Conform(era5.monthly)
+    | StoreToZarr(
+        store_name="era5.zarr",
+        combine_dims=pattern.combine_dim_keys,
+        target_chunks={"forcing_time": 12},
+    )
+)
