@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from xlsbc.cube import legends
 
 if TYPE_CHECKING:
     from xlsbc.emulator import Emulator
+
+with contextlib.suppress(ImportError):
+    import pyproj  # noqa: F401  before eccodes, after which it crashes: see xlsbc.cube.native
 
 # The same examples every run, on machines of any speed, and no database beside the checkout.
 hypothesis.settings.register_profile("xlsbc", deadline=None, derandomize=True, database=None)

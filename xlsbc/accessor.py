@@ -118,3 +118,9 @@ class LsbcAccessor:
         return write(
             self._ds, url, resume=resume, overwrite=overwrite, packed=packed, progress=progress
         )
+
+    def publish(self, url: str, *, catalog: str, name: str | None = None, **options: Any) -> str:
+        """See `xlsbc.deliver.publish.publish`."""
+        from xlsbc.deliver.publish import publish
+
+        return publish(self._ds, url, catalog=catalog, name=name, **options)

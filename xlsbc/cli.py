@@ -133,7 +133,7 @@ def recipe_run(
 
     Args:
         name: Of the recipe.
-        input: Folder or URL of the files.
+        input: Folder or URL of the files; wildcards choose among them.
         output: URL of the store.
         runner: Apache Beam's runner.
         prune: Number of files to take, to try it.
@@ -148,7 +148,8 @@ def recipe_run(
 
     if input is None or output is None:
         raise SourceError("pass --input FOLDER, the provider's files, and --output URL, the store")
-    # Beam logs the whole traceback of what is told in one line below.
+    # Beam warns of extras that it lacks, and logs the traceback of what is told in one line below.
+    logging.disable(logging.WARNING)
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"prune": prune, "append": append, "overwrite": overwrite}
     options |= {"region": region, "period": period}

@@ -60,7 +60,9 @@ def test_killed_while_it_appends_the_store_stays_what_it_was_until_it_is_more(tm
         k += 1
         place = tmp_path / f"{k}.zarr"
         build(fragments(2000), place)
-        alive = in_child(partial(kill_then_build, "before", k, (2000, 2001), place), tmp_path / "log")
+        alive = in_child(
+            partial(kill_then_build, "before", k, (2000, 2001), place), tmp_path / "log"
+        )
         left = xr.open_zarr(place).load()
         assert left.identical(after if alive == 0 else before), f"put {k}"
         build(fragments(2000, 2001), place, append_dim="forcing_time")

@@ -237,8 +237,9 @@ def _coordinates(
             fixed: Any = legend(CLASS_DIMS[dim]).coordinate(dim)
             coordinates[dim] = (dim, fixed.to_numpy(), {**fixed.attrs, **kept})
             continue
-        if "since" in str(kept.get("units", "")):
-            kept.pop("units")
+        # Times have none: they are part of their encoding.
+        if "since" in str(kept.get("units", "")) or dim in ("time", "forcing_time"):
+            kept.pop("units", None)
         if axis is not None and axis.dim != dim:
             kept.pop("long_name", None)
         coordinates[dim] = (dim, plan.coords[dim], {**attributes(dim), **kept, **_identity(dim)})

@@ -126,7 +126,8 @@ def run(
     name
         Of the recipe.
     input
-        Folder or URL of the provider's files, on any file system that fsspec knows.
+        Folder or URL of the provider's files, on any file system that fsspec knows; wildcards
+        choose among them.
     output
         URL of the store.
     runner

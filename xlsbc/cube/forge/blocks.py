@@ -148,12 +148,7 @@ def write(
             slice(r.start * size, min(r.stop * size, n))
             for r, size, n in zip(part, array.chunks, array.shape, strict=True)
         )
-        whole = np.full([s.stop - s.start for s in region], missing(array), array.dtype)
-        if before is not None:
-            fill_from(before, objects, region, whole)
-        for piece in ordered:
-            if lay(piece, region, whole, array, known):
-                known[name, piece.source] = True
+        whole = gathered(ordered, region, array, known, before, objects)
         contents, labels = {}, {}
         for index in itertools.product(*part):
             values = cut_out(array, index, region, whole)
@@ -194,35 +189,82 @@ def parts(ranges: Sequence[range], array: Array) -> Iterator[tuple[range, ...]]:
     return itertools.product(*steps)
 
 
-def lay(
-    piece: Piece,
+def gathered(
+    pieces: Sequence[Piece],
     region: tuple[slice, ...],
-    whole: np.ndarray,
     array: Array,
     known: dict[tuple[str, str], bool],
-) -> bool:
-    """Put a fragment's values where nothing is yet; whether it had any there."""
-    inside = [(p >= r.start) & (p < r.stop) for p, r in zip(piece.places, region, strict=True)]
-    chosen = [as_slice(np.flatnonzero(i)) for i in inside]
-    if not all(i.any() for i in inside):
-        return False
-    data = piece.values
-    for axis, index in enumerate(chosen):
-        data = data[(slice(None),) * axis + (index,)]
-    values = np.asarray(data.compute(scheduler="threads") if hasattr(data, "compute") else data)
-    at = tuple(
-        as_slice(p[i] - r.start) for p, i, r in zip(piece.places, inside, region, strict=True)
+    before: Array | None,
+    objects: Objects,
+) -> np.ndarray:
+    """All values of a region, from what a store has of it and from the pieces."""
+    shape = tuple(r.stop - r.start for r in region)
+    whole: np.ndarray | None = None
+    if before is not None:
+        whole = np.full(shape, missing(array), array.dtype)
+        fill_from(before, objects, region, whole)
+    for piece in pieces:
+        inside = [(p >= r.start) & (p < r.stop) for p, r in zip(piece.places, region, strict=True)]
+        if not all(each.any() for each in inside):
+            continue
+        values = computed(piece.values, inside).astype(array.dtype, copy=False)
+        any_value = array.dtype.kind != "f" or bool((values == values).any())
+        known[array.name, piece.source] |= any_value
+        if whole is None and values.shape == shape and is_in_order(piece, inside):
+            whole = values  # all of it: most often there is one piece
+            continue
+        if whole is None:
+            whole = np.full(shape, missing(array), array.dtype)
+        elif not whole.flags.writeable:
+            whole = whole.copy()
+        lay(piece, inside, region, values, whole, array, known)
+    return np.full(shape, missing(array), array.dtype) if whole is None else whole
+
+
+def computed(data: Any, inside: Sequence[np.ndarray]) -> np.ndarray:
+    """The values of a piece in a region."""
+    for axis, chosen in enumerate(inside):
+        if not chosen.all():
+            data = data[(slice(None),) * axis + (as_slice(np.flatnonzero(chosen)),)]
+    return np.asarray(data.compute(scheduler="threads") if hasattr(data, "compute") else data)
+
+
+def is_in_order(piece: Piece, inside: Sequence[np.ndarray]) -> bool:
+    """Whether the steps of a piece follow one another along each dimension."""
+    return all(
+        isinstance(as_slice(place[chosen]), slice)
+        for place, chosen in zip(piece.places, inside, strict=True)
     )
-    if not all(isinstance(index, slice) for index in at):
-        at = np.ix_(*(np.arange(n)[i] for n, i in zip(whole.shape, at, strict=True)))  # type: ignore[assignment]
-    there = whole[at]
+
+
+def lay(
+    piece: Piece,
+    inside: Sequence[np.ndarray],
+    region: tuple[slice, ...],
+    values: np.ndarray,
+    whole: np.ndarray,
+    array: Array,
+    known: Mapping[tuple[str, str], bool],
+) -> None:
+    """Put a piece's values where nothing is yet.
+
+    Raises
+    ------
+    SourceError
+        If much of it is there already, with other values.
+    """
+    at: Any = np.ix_(
+        *(p[i] - r.start for p, i, r in zip(piece.places, inside, region, strict=True))
+    )
     if array.dtype.kind != "f":
         whole[at] = values
-        return True
-    new, old = np.isfinite(values), np.isfinite(there)
+        return
+    there = whole[at]
+    new, old = ~np.isnan(values), ~np.isnan(there)
     both = np.count_nonzero(new & old & (values != there))
     if both > MOST_COMMON * min(np.count_nonzero(new), np.count_nonzero(old)):
         others = [source for (_, source), any_value in known.items() if any_value]
+        others = [source for source in others if source != piece.source]
         raise SourceError(
             "two files hold the same",
             [
@@ -231,7 +273,6 @@ def lay(
             ],
         )
     whole[at] = np.where(old, there, values)
-    return bool(new.any())
 
 
 def cut_out(array: Array, index: Index, region: tuple[slice, ...], whole: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 import zarr
 import zarr.storage
+from zarr.abc.store import Store
 
 from ...errors import LsbcError
 
@@ -53,12 +54,12 @@ def replace_for_zarr_3() -> None:
     """Put what speaks to Zarr 3 in the place of what speaks to Zarr 2."""
     from pangeo_forge_recipes import storage, transforms, writers
 
-    storage.FSSpecTarget.get_mapper = store_of
+    setattr(storage.FSSpecTarget, "get_mapper", store_of)  # noqa: B010  it is another's method
     writers.store_dataset_fragment = store_dataset_fragment
     transforms.store_dataset_fragment = store_dataset_fragment
 
 
-def store_of(target: Any) -> zarr.abc.store.Store:
+def store_of(target: Any) -> Store:
     """The Zarr 3 store of an `FSSpecTarget`."""
     protocols = target.fs.protocol
     if "file" in ((protocols,) if isinstance(protocols, str) else protocols):
@@ -90,7 +91,7 @@ def store_dataset_fragment(item: tuple[Any, xr.Dataset], target_store: Any) -> A
         variable.encoding = {**stored.encoding, **stored.attrs}
         variable.attrs = {}
         encoded = xr.backends.zarr.encode_zarr_variable(variable)
-        array = group[str(name)]
+        array: Any = group[str(name)]
         region = region_of(encoded, index)
         refuse_half_chunks(array, region, str(name))
         array[region] = np.asarray(encoded.data)

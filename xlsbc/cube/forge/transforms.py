@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from glob import has_magic
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ def input_pattern(
     ----------
     *globs
         Which names, such as ``"*.nc"``, at any depth. An input that is itself a file, or a Zarr
-        store, is taken whatever it is called.
+        store, is taken whatever it is called; so is what an input with wildcards finds.
     select
         What of the sorted addresses to take, such as the newest version of each.
 
@@ -79,9 +80,12 @@ def input_pattern(
 def list_input(root: str, globs: Iterable[str]) -> list[str]:
     """Addresses of the files under a folder or URL whose names fit."""
     fs, path = fsspec.core.url_to_fs(root)
-    if fs.isfile(path) or is_zarr(fs, path):
+    if has_magic(path):
+        found = set(fs.glob(path))
+    elif fs.isfile(path) or is_zarr(fs, path):
         return [root]
-    found = {name for glob in globs for name in fs.glob(f"{path.rstrip('/')}/**/{glob}")}
+    else:
+        found = {name for glob in globs for name in fs.glob(f"{path.rstrip('/')}/**/{glob}")}
     if not found:
         names = " or ".join(globs)
         problem = f"{root}: expected files named {names}; found none; correct --input"

@@ -13,10 +13,11 @@ import xarray as xr
 
 from .co2 import co2_annual, co2_scenario
 from .oetztal import oetztal
+from .piave import piave
 from .rhine import rhine
 from .source import gather
 
-__all__ = ["co2_annual", "co2_scenario", "oetztal", "real_cubes", "rhine"]
+__all__ = ["co2_annual", "co2_scenario", "oetztal", "piave", "real_cubes", "rhine"]
 
 
 def real_cubes(source: str | os.PathLike[str]) -> dict[str, xr.Dataset]:

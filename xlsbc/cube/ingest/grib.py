@@ -22,6 +22,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import xarray as xr
 
+from .. import native
+
 __all__ = ["open_grib"]
 
 TIME = "valid_time"
@@ -66,7 +68,7 @@ def open_grib(local: Path) -> xr.Dataset:
         grids, or two fields of one variable for the same time.
     """
     # Imported here: only this reader needs them, and `import xlsbc` is to stay fast.
-    import cfgrib  # type: ignore[import-untyped]
+    cfgrib = native.cfgrib()
 
     count = sum(1 for _ in messages(local))
     stream = cfgrib.FileStream(os.fspath(local), errors="raise")
@@ -183,7 +185,7 @@ def _refuse_repeated(part: Any, version: int) -> None:
 
 
 def _variable(part: Any, local: Path) -> xr.DataArray:
-    import cfgrib
+    cfgrib = native.cfgrib()
 
     field = cfgrib.open_from_index(
         part, read_keys=("stream",), time_dims=(TIME,), squeeze=False, errors="raise"
@@ -240,7 +242,7 @@ def _read(
     offsets: np.ndarray, path: str, shape: tuple[int, ...], written: tuple[int, int]
 ) -> np.ndarray:
     """Fields at their offsets in a file; NaN where there is none. `written` tells files apart."""
-    import cfgrib.dataset  # type: ignore[import-untyped]
+    cfgrib = native.cfgrib()
 
     fields = np.full((*offsets.shape, *shape), np.nan, np.float32)
     stream = cfgrib.FileStream(path, errors="raise")

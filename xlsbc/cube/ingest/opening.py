@@ -56,8 +56,8 @@ def open_source(file: str | os.PathLike[str], **options: Any) -> xr.Dataset:
     ----------
     file
         A path or any fsspec URL of netCDF 3 or 4, HDF4-EOS, GRIB, GeoTIFF, PCRaster, a text table,
-        or Zarr; the name may end as it likes. What is remote is copied to a temporary file first, but for
-        Zarr.
+        or Zarr; the name may end as it likes. What is remote is copied to a temporary file first,
+        but for Zarr.
     **options
         Of the file system, as fsspec takes them.
 

@@ -87,7 +87,7 @@ def numbers(
     fills = [attribute(da, "_FillValue"), attribute(da, "missing_value"), *missing]
     kind = np.float64 if da.dtype == np.float64 or da.dtype.itemsize > 4 else np.float32
     values = da.astype(kind)
-    for fill in np.concatenate([np.ravel(f) for f in fills if f is not None] or [[]]):
+    for fill in (each for f in fills if f is not None for each in np.ravel(f)):
         # As stored: 1e20 of 32 bits is not 1e20 of 64.
         same = stored.dtype.type(fill) if stored.dtype.kind == "f" else int(fill)
         values = values.where(stored != same)

@@ -64,13 +64,28 @@ def open_netcdf(
         ds = xr.open_dataset(file, engine="netcdf4")
     except (OSError, RuntimeError, ValueError) as error:
         raise unreadable(file, "a netCDF-4 or netCDF-3 file", error) from error
-    problems = [problem for layer in layers for problem in _layer_problems(ds, layer, file)]
-    if problems:
+    try:
+        expect(ds, layers, str(file))
+    except SourceError:
         ds.close()
-        raise SourceError(f"{file.name} does not hold what is expected of it", problems)
+        raise
     wanted = ds[[layer.variable for layer in layers]].drop_attrs(deep=False)
     sizes: dict[Hashable, int] = {dim: chunks.get(str(dim), -1) for dim in wanted.dims}
     return wanted.chunk(sizes).drop_encoding()
+
+
+def expect(ds: xr.Dataset, layers: Sequence[Layer], where: str) -> None:
+    """Look at whether a file holds what it must; `where` is what it is called in messages.
+
+    Raises
+    ------
+    SourceError
+        If a layer is missing, or has other units or dimensions, with all of them.
+    """
+    problems = [problem for layer in layers for problem in _layer_problems(ds, layer, where)]
+    if problems:
+        name = where.rstrip("/").rpartition("/")[2]
+        raise SourceError(f"{name} does not hold what is expected of it", problems)
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
@@ -120,7 +135,7 @@ def gather(summary: str, readers: Sequence[Callable[[], Any]]) -> list[Any]:
     return results
 
 
-def _layer_problems(ds: xr.Dataset, layer: Layer, file: Path) -> list[str]:
+def _layer_problems(ds: xr.Dataset, layer: Layer, file: str) -> list[str]:
     where = f"{file}, variable {layer.variable!r}"
     if layer.variable not in ds:
         held = ", ".join(repr(name) for name in ds.data_vars)

@@ -1,20 +1,116 @@
 """What a fine elevation model says about a coarser pixel: its mean height and its mean slope.
 
+The slope is that of the ground at the resolution of the model, then averaged. The other way round,
+the slope of mean heights, would be that of no ground, and always less.
+
+Files
+-----
+Rasters in degrees or in a projection: Copernicus DEM, SRTM (whose tiles may say nothing of -32768,
+their void), MERIT DEM, GMTED2010, PCRaster maps. Metres where the file has no unit.
+
+At the rim of a tile a row of the fine pixels has no slope, for want of a neighbour. Pixels of the
+lattice there have the mean of the others, if these are half of them or more; where the model is
+about as coarse as the lattice they are missing. Give a mosaic of the tiles to have them all: a
+Dataset with one ``band``, such as ``xr.combine_by_coords`` makes.
+
 References
 ----------
 Horn, B. K. P. (1981): Hill shading and the reflectance map. Proceedings of the IEEE 69 (1),
 14-47, doi:10.1109/PROC.1981.11918: the slope from the eight neighbours.
+Farr, T. G., et al. (2007): The Shuttle Radar Topography Mission. Reviews of Geophysics 45,
+RG2004, doi:10.1029/2005RG000183.
 """
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
+from .. import regrid, schema, vocabulary
 from ..grid import EARTH_RADIUS
+from . import raw
+from .opening import source_of
+from .raster import band_of, crs_of, is_projected, on_lattice
 
-# A pixel counts as covered when all but rounding of its area is.
-COVERED = 1.0 - 1e-9
+__all__ = ["area_mean", "elevation", "slope"]
+
+VOIDS = (-32768,)  # NASA, SRTM topography documentation (SRTM_Topo.pdf)
+# Any part of a pixel that is missing makes it missing; but for rounding.
+WHOLE = 1.0
+
+TERMS = {
+    r"copernicus_dsm|cop-?dem": {
+        "source": "Copernicus DEM (ESA, Airbus). (c) DLR e.V. 2010-2014 and (c) Airbus Defence and "
+        "Space GmbH 2014-2018 provided under COPERNICUS by the European Union and ESA; all rights "
+        "reserved",
+        "license": "Copernicus DEM licence",
+        "references": "doi:10.5270/ESA-c5d3d65",
+    },
+    r"merit": {
+        "source": "MERIT DEM (University of Tokyo)",
+        "license": "CC-BY-NC-4.0 OR ODbL-1.0",
+        "references": "doi:10.1002/2017GL072874",
+    },
+    r"gmted": {
+        "source": "GMTED2010 (USGS, NGA)",
+        "license": "public domain",
+        "references": "doi:10.3133/ofr20111073",
+    },
+    r"srtm|^[ns]\d\d[ew]\d\d\d": {
+        "source": "Shuttle Radar Topography Mission (NASA, USGS)",
+        "license": "public domain",
+        "references": "doi:10.1029/2005RG000183",
+    },
+}
+"""Terms by what the name of a file says; the first that is found."""
+UNKNOWN_TERMS = {
+    "source": "an elevation model",
+    "license": "that of the elevation model",
+    "references": "doi:10.1109/PROC.1981.11918",
+}
+
+
+def elevation(ds: xr.Dataset, *, crs: Any = None) -> xr.Dataset:
+    """Mean elevation and mean slope of the pixels of the lattice of 1/120 degree.
+
+    Parameters
+    ----------
+    ds
+        A raster, as `open_source` gives it, or a mosaic of several.
+    crs
+        Of a projected raster that does not say it, as ``pyproj.CRS`` takes it.
+
+    Returns
+    -------
+    xarray.Dataset
+        Conformed and lazy: ``elevation`` (latitude, longitude), m, and ``slope``, degree, of the
+        pixels whose centres lie in the raster; NaN where less than half of a pixel is known.
+
+    Raises
+    ------
+    SourceError
+        If it holds no raster, or one that cannot be placed; when computed, if heights cannot be
+        those of the Earth in the unit that the file says.
+    """
+    band = band_of(ds)
+    heights = raw.numbers(band, missing=VOIDS)
+    metres = vocabulary.convert(heights.assign_attrs(units=_units(band)), "m").astype(np.float32)
+    crs = crs_of(ds, crs) if is_projected(band) else None
+    angle = slope(metres)
+    cube = xr.Dataset(
+        {
+            name: on_lattice(field.drop_attrs(), crs).assign_attrs(
+                vocabulary.attributes(name),
+                cell_methods="area: mean",
+                comment="mean over the pixel of the elevation model's own pixels, by area",
+            )
+            for name, field in (("elevation", metres), ("slope", angle))
+        }
+    )
+    return raw.checked(schema.conform(cube.assign_attrs(_attributes(ds))), source_of(ds))
 
 
 def slope(elevation: xr.DataArray) -> xr.DataArray:
@@ -23,31 +119,41 @@ def slope(elevation: xr.DataArray) -> xr.DataArray:
     Parameters
     ----------
     elevation
-        (latitude, longitude), m, on a regular grid in degrees. Lazy data stay lazy.
+        m, on a regular grid: (latitude, longitude) in degrees, or (y, x) in metres. Lazy data stay
+        lazy. In metres of a projection the slope is off by the error of its scale: 0.1 % at most
+        in UTM.
 
     Returns
     -------
     xarray.DataArray
-        (latitude, longitude), degree, float32; NaN at the rim, and where the pixel or one of its
-        eight neighbours is missing.
+        Same dims, degree, float32; NaN at the rim, and where the pixel or one of its eight
+        neighbours is missing.
     """
-    latitude = np.deg2rad(elevation["latitude"].values)
-    longitude = np.deg2rad(elevation["longitude"].values)
-    return xr.apply_ufunc(
-        _horn,
-        elevation,
-        input_core_dims=[["latitude", "longitude"]],
-        output_core_dims=[["latitude", "longitude"]],
-        kwargs={"latitude": latitude, "longitude": longitude},
-        dask="parallelized",
-        output_dtypes=[np.float32],
+    rows, columns = elevation.dims[-2:]
+    dy, dx = (_step(elevation[dim]) for dim in (rows, columns))
+    run = np.ones(elevation.sizes[rows])
+    if not is_projected(elevation):
+        dy, dx = EARTH_RADIUS * np.deg2rad(dy), EARTH_RADIUS * np.deg2rad(dx)
+        run = np.cos(np.deg2rad(elevation[rows].values.astype(float)))
+    if elevation.chunks is None:
+        return elevation.copy(data=_horn(elevation.values, run[:, None] * dx, dy))
+    import dask.array
+
+    z = elevation.data
+    # As an array: a block has to know on which parallels its rows lie.
+    across = dask.array.from_array(run * dx, z.chunks[-2])[:, None]
+    across = dask.array.broadcast_to(across, z.shape[-2:], z.chunks[-2:])
+    angle = dask.array.map_overlap(
+        _horn, z, across, dy=dy, depth=1, boundary=np.nan, dtype=np.float32, meta=_NOTHING
     )
+    return elevation.copy(data=angle)
+
+
+_NOTHING = np.empty((0, 0), np.float32)
 
 
 def area_mean(fine: xr.DataArray, latitude: xr.DataArray, longitude: xr.DataArray) -> xr.DataArray:
-    """Mean of a fine field over each pixel of a coarser grid, weighted by area on the sphere.
-
-    Pixels of the two grids need not line up: a fine pixel counts by the area it shares.
+    """Mean of a fine field over each pixel of a coarser grid, all of which must be known.
 
     Parameters
     ----------
@@ -62,32 +168,29 @@ def area_mean(fine: xr.DataArray, latitude: xr.DataArray, longitude: xr.DataArra
         (latitude, longitude), float32, in the unit of `fine`; NaN in each pixel of which any part
         lies outside `fine` or on a missing pixel.
     """
-    rows = _overlap(_sine_edges(latitude.values), _sine_edges(fine["latitude"].values))
-    columns = _overlap(_edges(longitude.values), _edges(fine["longitude"].values))
-    mean = xr.apply_ufunc(
-        _weighted_mean,
-        fine,
-        input_core_dims=[["latitude", "longitude"]],
-        output_core_dims=[["latitude", "longitude"]],
-        exclude_dims={"latitude", "longitude"},
-        kwargs={"rows": rows, "columns": columns},
-        dask="parallelized",
-        output_dtypes=[np.float32],
-        dask_gufunc_kwargs={
-            "output_sizes": {"latitude": latitude.size, "longitude": longitude.size}
-        },
-    )
+    mean = regrid.conservative(fine, latitude.values, longitude.values, least=WHOLE)
+    mean = mean.astype(np.float32).rename(fine.name)
     return mean.assign_coords(latitude=latitude, longitude=longitude)
 
 
-def _horn(z: np.ndarray, latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
+def _units(band: xr.DataArray) -> str:
+    said = str(raw.attribute(band, "units", "")).strip().lower()
+    return {"": "m", "metre": "m", "meter": "m", "metres": "m", "meters": "m"}.get(said, said)
+
+
+def _step(axis: xr.DataArray) -> float:
+    values = axis.to_numpy().astype(float)
+    return float(values[-1] - values[0]) / (values.size - 1)
+
+
+def _horn(z: np.ndarray, across: np.ndarray, dy: float) -> np.ndarray:
+    """Slopes of a field from the metres between columns, of each row, and between rows."""
     z = z.astype(np.float64)
     west, east = _smooth(z[..., :, :-2], axis=-2), _smooth(z[..., :, 2:], axis=-2)
     north, south = _smooth(z[..., :-2, :], axis=-1), _smooth(z[..., 2:, :], axis=-1)
     # Two pixels apart, on the parallel of the middle row and on the meridian.
-    east_west = EARTH_RADIUS * np.cos(latitude[1:-1, None]) * (longitude[2:] - longitude[:-2])
-    south_north = EARTH_RADIUS * (latitude[:-2] - latitude[2:])[:, None]
-    gradient = np.hypot((east - west) / east_west, (north - south) / south_north)
+    eastward = (east - west) / (2 * across[1:-1, : east.shape[-1]])
+    gradient = np.hypot(eastward, (north - south) / (2 * dy))
     angle = np.full(z.shape, np.nan, np.float32)
     # The stencil skips the middle pixel: without it there is no ground to be steep.
     angle[..., 1:-1, 1:-1] = np.rad2deg(np.arctan(gradient)) + 0 * z[..., 1:-1, 1:-1]
@@ -99,25 +202,12 @@ def _smooth(z: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis((z[:-2] + 2 * z[1:-1] + z[2:]) / 4, 0, axis)
 
 
-def _weighted_mean(fine: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    known = np.isfinite(fine)
-    covered = rows @ known @ columns.T
-    total = rows @ np.where(known, fine, 0.0) @ columns.T
-    return np.where(covered >= COVERED, total, np.nan).astype(np.float32)
-
-
-def _overlap(coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
-    """Share of each coarse interval that each fine one covers, (coarse, fine), from ends."""
-    low = np.maximum(coarse[:, 0, None], fine[None, :, 0])
-    high = np.minimum(coarse[:, 1, None], fine[None, :, 1])
-    return np.clip(high - low, 0.0, None) / (coarse[:, 1] - coarse[:, 0])[:, None]
-
-
-def _edges(centres: np.ndarray) -> np.ndarray:
-    half = abs(float(centres[-1] - centres[0])) / (centres.size - 1) / 2
-    return np.stack([centres - half, centres + half], axis=1)
-
-
-def _sine_edges(latitude: np.ndarray) -> np.ndarray:
-    # Area between two parallels goes with the difference of their sines.
-    return np.sin(np.deg2rad(_edges(latitude)))
+def _attributes(ds: xr.Dataset) -> dict[str, str]:
+    name = source_of(ds).rpartition("/")[2].lower()
+    terms = next((t for what, t in TERMS.items() if re.search(what, name)), UNKNOWN_TERMS)
+    return {
+        "title": "Elevation and slope at 1/120 degree",
+        "summary": "Means over the pixels of the elevation, and of the slope of the fine grid.",
+        **terms,
+        "history": "xlsbc.cube.ingest.terrain.elevation: slope by Horn (1981), then area means",
+    }

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from scipy import sparse
 
+from .. import native
 from .blocks import Window, centres, mean, regrid, result_type
 from .lattice import Axis, pair
 from .overlap import AT_ONCE, Matrix, intervals
@@ -67,11 +68,10 @@ def from_projected(
     GridError
         If an axis does not ascend or descend, or has no size.
     """
-    pyproj = _pyproj()
     dtype = result_type(da)
     source = pair(*centres(da, ("y", "x")), ("y", "x"))
     target = pair(np.asarray(latitude), np.asarray(longitude))
-    scheme = Projected.between(source, target, pyproj.CRS.from_user_input(crs).to_wkt())
+    scheme = Projected.between(source, target, native.pyproj().CRS.from_user_input(crs).to_wkt())
     compute = partial(mean, least=least, dtype=dtype)
     return regrid(da, ("y", "x"), scheme, compute, latitude, longitude, dtype=dtype)
 
@@ -193,20 +193,9 @@ class Projected:
         return max(sizes)
 
 
-def _pyproj() -> Any:
-    try:
-        import pyproj
-    except ImportError as error:
-        raise ImportError(
-            "map projections need pyproj, which is not there; install it: "
-            "pip install pyproj, or conda install -c conda-forge pyproj"
-        ) from error
-    return pyproj
-
-
 @functools.lru_cache(maxsize=16)
 def _from_degrees(crs: str) -> Any:
-    return _pyproj().Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+    return native.pyproj().Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
 
 
 def _around(axis: Axis, values: np.ndarray) -> slice:

@@ -1,0 +1,1 @@
+"""What leaves the house: predictions in catalogs, made before or made when they are read."""
