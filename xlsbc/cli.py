@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 from xlsbc.cube.store.reading import open_cube
@@ -153,6 +154,7 @@ def recipe_run(
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"prune": prune, "append": append, "overwrite": overwrite}
     options |= {"region": region, "period": period}
+    warnings.showwarning = told  # by default with the line of our code, which is no one's concern
     print(run(name, input, output, runner=runner, **options))
 
 
@@ -196,6 +198,11 @@ def doctor() -> None:
     from xlsbc.cube.versions import show_versions
 
     show_versions()
+
+
+def told(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Print a warning in one line."""
+    print(f"{category.__name__}: {message}", file=sys.stderr)
 
 
 COMMANDS: dict[str, Any] = {

@@ -63,17 +63,13 @@ def part(
 
     Raises
     ------
+    CubeError
+        If the source is no part of a cube.
     SourceError
-        If the source has nothing of a cube, or nothing in the region or the period.
+        If it has nothing in the region or the period.
     """
     where = source_of(ds)
-    cube = conform(xr.decode_cf(ds))
-    if not cube.data_vars:
-        raise SourceError(
-            "a source is no part of a cube",
-            [f"{where}: expected variables of a cube; found none; build it by a recipe first"],
-        )
-    cube = in_period(cube, period)
+    cube = in_period(conform(xr.decode_cf(ds)), period)
     made = {}
     for name, da in cube.data_vars.items():
         grid = da.dims[-2:]

@@ -175,13 +175,19 @@ def execute(recipe: Any, runner: str) -> None:
     """
     import apache_beam as beam
 
-    pipeline = beam.Pipeline(runner=runner, argv=[])
+    try:
+        pipeline = beam.Pipeline(runner=RUNNERS.get(runner, runner), argv=[])
+    except (ValueError, ImportError, AttributeError) as error:
+        raise SourceError(f"there is no runner {runner!r}", [str(error)]) from error
     pipeline | recipe
     try:
         pipeline.run().wait_until_finish()
     except Exception as error:  # runners wrap what a worker raised, each in its own way
         raise unwrapped(error) from error
 
+
+RUNNERS = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
+"""Runners that Beam does not know by their short names."""
 
 WHERE = re.compile(r" \[while running '.*?'\]")
 """What Beam's direct runner adds to an error's text."""

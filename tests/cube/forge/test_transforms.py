@@ -73,6 +73,24 @@ def test_inputs_are_cached_once(archive, tmp_path):
     xr.testing.assert_equal(xr.open_zarr(tmp_path / "a.zarr"), decode(weather(year(2000))))
 
 
+def test_files_that_take_turns_are_all_there(archive, tmp_path):
+    import apache_beam as beam
+
+    files = archive(*(weather(year(y)) for y in (2000, 2001, 2002)))
+    pattern = forge.pattern_from_file_sequence(files, "file", file_type="unknown")
+    built = (
+        beam.Create(pattern.items())
+        | forge.OpenURLWithFSSpec(max_concurrency=2)
+        | forge.OpenWithXarray(file_type=pattern.file_type)
+        | forge.Conform(decode)
+        | forge.StoreToZarr(combine_dims=[], store_name="a.zarr", target_root=str(tmp_path))
+    )
+    with beam.Pipeline(runner="DirectRunner") as pipeline:
+        pipeline | built
+
+    assert xr.open_zarr(tmp_path / "a.zarr").sizes["forcing_time"] == 36
+
+
 def test_the_name_of_a_file_says_nothing_of_what_it_is(archive, tmp_path):
     (file,) = archive(weather(year(2000)))
     liar = Path(file).rename(Path(file).with_suffix(".grib"))

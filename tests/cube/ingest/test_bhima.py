@@ -146,3 +146,36 @@ def test_another_unit_than_the_files_have_is_refused():
 def test_a_file_with_none_of_the_maps_is_refused():
     with pytest.raises(SourceError, match="tanslope, elvstd, thetas1 or ksat1"):
         bhima.statics(tables())
+
+
+def test_the_real_elevation_is_what_is_stored_on_the_pixels_of_the_other_maps(real_data):
+    heights = bhima.elevation(open_source(real_data / FOLDER / "dem_India_1km_extract.map"))
+    slope = bhima.statics(open_source(real_data / FOLDER / "tanslope_UB_1km.nc"))
+    assert list(heights.data_vars) == ["elevation"]
+    np.testing.assert_allclose(heights.latitude, slope.latitude, rtol=1e-12)
+    np.testing.assert_allclose(heights.longitude, slope.longitude, rtol=1e-12)
+    # 256 bytes of header, then float32 in rows from the north (PCRaster's format, csf.h).
+    stored = np.fromfile(real_data / FOLDER / "dem_India_1km_extract.map", "<f4", offset=256)
+    np.testing.assert_allclose(heights["elevation"], stored.reshape(320, 370), rtol=1e-6)
+    assert float(heights["elevation"].max()) > 1000
+    assert heights.attrs["license"] == "GPL-3.0"
+
+
+@pytest.mark.filterwarnings("ignore::xlsbc.errors.SourceWarning")
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        ("fractionLandcover_UB_1km.nc", {"lu_total"}),
+        ("UBB_built-up_res_2015.nc", {"built_fraction"}),
+        ("dem_India_1km_extract.map", {"elevation"}),
+        ("ksat1_UB_1km.nc", {"soil_hydraulic_conductivity"}),
+        ("elvstd_UB_1km.nc", {"elevation_deviation"}),
+    ],
+)
+def test_a_file_is_read_as_what_it_holds(real_data, file, names, no_compute):
+    assert set(bhima.fields(open_source(real_data / FOLDER / file)).data_vars) == names
+
+
+def test_a_file_of_another_basin_is_refused():
+    with pytest.raises(SourceError, match="expected any of 'fracforest'.*'ksat1'; found 'dem'"):
+        bhima.fields(xr.Dataset({"dem": 1}))

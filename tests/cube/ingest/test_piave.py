@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from xlsbc.cube import ingest, schema
+from xlsbc.cube.ingest.opening import open_source
+from xlsbc.cube.ingest.piave import fields, maps, weather
 from xlsbc.errors import SourceError
 
 MAPS = "piave_wflow/staticmaps.nc"
@@ -158,3 +160,32 @@ def test_kelvin_that_is_called_celsius_is_refused_when_it_is_computed(copy):
 
     with pytest.raises(SourceError, match="'t2m': expected 170 to 340 K; found 5"):
         ingest.piave(copy).t2m.compute()
+
+
+def test_a_file_is_read_as_the_maps_or_the_weather_that_it_holds(real_data, piave, no_compute):
+    surface, days = (fields(open_source(real_data / file)) for file in (MAPS, WEATHER))
+
+    assert set(days.data_vars) == {"t2m", "tp", "pet"}
+    assert set(surface.data_vars) == set(piave.data_vars) - {"t2m", "tp", "pet", "co2"}
+    assert all(da.chunks is not None for ds in (surface, days) for da in ds.data_vars.values())
+    assert [ds.attrs["title"].split()[0] for ds in (surface, days)] == ["Land", "Weather"]
+
+
+def test_the_fields_of_the_opened_files_are_those_of_the_folder(real_data, piave):
+    for ds in (maps(open_source(real_data / MAPS)), weather(open_source(real_data / WEATHER))):
+        for name, da in ds.compute().data_vars.items():
+            assert da.identical(piave[name]), name
+
+
+def test_a_file_of_neither_is_refused(real_data):
+    table = open_source(real_data / "piave_wflow/globcover_mapping.csv")
+
+    with pytest.raises(SourceError, match="globcover_mapping.csv: expected staticmaps.nc or the"):
+        fields(table)
+
+
+def test_months_in_another_order_are_refused(real_data):
+    ds = open_source(real_data / MAPS)
+
+    with pytest.raises(SourceError, match="'time': expected the months 1 to 12; found \\[12, 11"):
+        maps(ds.isel(time=slice(None, None, -1)))

@@ -8,6 +8,8 @@ import pytest
 
 from xlsbc.cube import ingest, schema
 from xlsbc.cube.grid import Grid
+from xlsbc.cube.ingest.opening import open_source
+from xlsbc.cube.ingest.rhine import maps
 from xlsbc.errors import SourceError
 
 FILE = "rhine_wflow_1km/rhine_staticmaps_lai_1km.nc"
@@ -199,6 +201,33 @@ def test_a_layer_that_is_missing_or_in_another_unit_is_named(real_data, tmp_path
 
     with pytest.raises(SourceError, match="'thetaS': expected it.*'LAI': expected units 'm2 m-2'"):
         ingest.rhine(source)
+
+
+def test_the_maps_of_the_opened_file_are_those_of_the_folder_without_co2(real_data, no_compute):
+    ds = maps(open_source(real_data / FILE))
+    whole = ingest.rhine(real_data)
+
+    assert list(ds.data_vars) == [name for name in whole.data_vars if name != "co2"]
+    assert ds.lai.chunks == whole.lai.chunks
+    assert all(da.chunks is not None for da in ds.data_vars.values())
+    assert "CO2" not in str(ds.attrs)
+    assert {"title", "summary", "source", "license", "references", "history"} <= ds.attrs.keys()
+
+
+def test_months_in_another_order_are_refused(real_data):
+    ds = open_source(real_data / FILE)
+
+    with pytest.raises(SourceError, match=f"{FILE}, coordinate 'month': expected the months 1 to"):
+        maps(ds.isel(month=slice(None, None, -1)))
+
+
+def test_shares_that_are_percent_are_refused_when_they_are_computed(real_data):
+    ds = open_source(real_data / FILE)
+    percent = ds["WaterFrac"] * 100
+    ds["WaterFrac"] = percent.assign_attrs(ds["WaterFrac"].attrs)
+
+    with pytest.raises(SourceError, match=f"{FILE}, variable 'water_fraction': expected 0 to 1"):
+        maps(ds).water_fraction.compute()
 
 
 def copy(real_data, folder):

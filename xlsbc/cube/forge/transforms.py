@@ -8,7 +8,7 @@ by the order of their names; and nothing opens before the store is complete.
 
 from __future__ import annotations
 
-import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from glob import has_magic
@@ -108,32 +108,45 @@ class OpenURLWithFSSpec(library.OpenURLWithFSSpec):
         cache = self.cache
         if isinstance(cache, str):
             cache = CacheFSSpecTarget.from_url(cache)
-        return pcoll | library.MapWithConcurrencyLimit(
-            locate,
-            kwargs={"cache": cache, "secrets": self.secrets, "options": self.open_kwargs or {}},
-            max_concurrency=self.max_concurrency,
+        locate = Locate(cache, self.secrets, self.open_kwargs or {})
+        if not self.max_concurrency:
+            return pcoll | "Locate" >> beam.Map(locate)
+        return (
+            pcoll
+            | "Take turns" >> beam.Map(turn, count=self.max_concurrency)
+            | "By turn" >> beam.GroupByKey()
+            | "Locate" >> beam.FlatMap(lambda group: map(locate, group[1]))
         )
 
 
-def locate(
-    url: str,
-    cache: CacheFSSpecTarget | None,
-    secrets: dict[str, str] | None,
-    options: dict[str, Any],
-) -> Located:
-    """Where a file is read from, after it was cached if there is a cache."""
-    if secrets:
-        from pangeo_forge_recipes.storage import _add_query_string_secrets
+def turn(item: tuple[Any, str], count: int) -> tuple[int, tuple[Any, str]]:
+    """An item with the number of the group in which it waits."""
+    return zlib.crc32(item[1].encode()) % count, item
 
-        source, url = url, _add_query_string_secrets(url, secrets)
-    else:
-        source = url
-    fs, path = fsspec.core.url_to_fs(url, **options)
-    if cache is None or fs.isdir(path):
-        return Located(source, url, options)
-    cache.cache_file(url, None, **options)
-    copy = cache.fs.unstrip_protocol(cache._full_path(url))
-    return Located(source, copy.removeprefix("file://"), cache.fsspec_kwargs)
+
+# What a worker unpickles is of this module, whose package makes the library importable there.
+@dataclass(frozen=True)
+class Locate:
+    """Says where a file is read from, after it was cached if there is a cache."""
+
+    cache: CacheFSSpecTarget | None
+    secrets: dict[str, str] | None
+    options: dict[str, Any]
+
+    def __call__(self, item: tuple[Any, str]) -> tuple[Any, Located]:
+        """See the class."""
+        index, source = item
+        url = source
+        if self.secrets:
+            from pangeo_forge_recipes.storage import _add_query_string_secrets
+
+            url = _add_query_string_secrets(source, self.secrets)
+        fs, path = fsspec.core.url_to_fs(url, **self.options)
+        if self.cache is None or fs.isdir(path):
+            return index, Located(source, url, self.options)
+        self.cache.cache_file(url, None, **self.options)
+        copy = self.cache.fs.unstrip_protocol(self.cache._full_path(url))
+        return index, Located(source, copy.removeprefix("file://"), self.cache.fsspec_kwargs)
 
 
 @dataclass
@@ -285,8 +298,10 @@ class Begin:
 
     def __call__(self, footprints: list[Footprint]) -> Target:
         """See the class."""
+        # Runners may do again what they did already.
+        each = {part.source: part for part in footprints}
         target = open_target(
-            footprints,
+            list(each.values()),
             self.url,
             chunks=self.chunks,
             attrs=self.attrs,
@@ -360,7 +375,5 @@ def write(item: tuple[blocks.Block, Iterable[Any]], target: Target) -> blocks.Wr
 
 def finish(written: list[blocks.Written], target: Target) -> Any:
     """Make the store readable; what is returned is the store."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")  # the same note of another store is another
-        target.finish(written)
+    target.finish(written)
     return target.wanted.store

@@ -8,7 +8,8 @@ All but the built-up land is constant in blocks of 10 x 10 pixels, 5 arc-minutes
 coarse data. The shares are therefore given as those of coarse cells; the maps of terrain and soil
 are what they are, and say so. Units are "[-]" for each, which is wrong for ``elvstd`` (m) and
 ``ksat1`` (cm day-1, as its title says). Grass holds -0.001 in places, what rounding to three
-decimals left of 1 minus the others.
+decimals left of 1 minus the others. ``dem_India_1km_extract.map`` is fine terrain on the same
+pixels; the slope that comes with the model is not of it.
 
 References
 ----------
@@ -28,11 +29,11 @@ import xarray as xr
 from ...errors import SourceError, SourceWarning
 from .. import schema, vocabulary
 from ..legends import LU
-from . import raw
+from . import raw, terrain
 from .landmap import geographic, pixels
 from .opening import source_of
 
-__all__ = ["built_up", "land_use", "statics"]
+__all__ = ["built_up", "elevation", "fields", "land_use", "statics"]
 
 CLASSES = {
     "fracforest": "secdf",
@@ -65,6 +66,29 @@ COMMON = {
     "references": "github.com/iiasa/CWatM-Bhima-30sec; doi:10.5194/gmd-13-3267-2020",
     "license": "GPL-3.0",
 }
+
+
+def fields(ds: xr.Dataset) -> xr.Dataset:
+    """`land_use`, `built_up`, `elevation` or `statics`, whichever a file holds.
+
+    Raises
+    ------
+    SourceError
+        If it holds none of them.
+    """
+    kinds = (
+        (CLASSES, land_use),
+        (["urban_frac"], built_up),
+        (["band"], elevation),
+        (STATICS, statics),
+    )
+    for names, read in kinds:
+        if any(name in ds for name in names):
+            return read(ds)
+    held = ", ".join(map(repr, list(ds.data_vars)[:12])) or "no variables"
+    expected = ", ".join(repr(name) for names, _ in kinds for name in names)
+    problem = f"{source_of(ds)}: expected any of {expected}; found {held}; leave it out"
+    raise SourceError("a file is none of the Upper Bhima", [problem])
 
 
 def land_use(ds: xr.Dataset) -> xr.Dataset:
@@ -131,6 +155,29 @@ def built_up(ds: xr.Dataset) -> xr.Dataset:
     built = raw.numbers(ds["urban_frac"]).drop_attrs(deep=False).assign_attrs(attrs)
     cube = xr.Dataset({"built_fraction": built})
     return _finished(ds, cube, "built_up", "Built-up land of the Upper Bhima in 2015")
+
+
+def elevation(ds: xr.Dataset) -> xr.Dataset:
+    """Elevation of the Upper Bhima at 1/120 degree.
+
+    Parameters
+    ----------
+    ds
+        ``dem_India_1km_extract.map`` as `open_source` gives it.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``elevation`` (latitude, longitude), m, NaN where missing. Lazy. Its slope is left out: that
+        of `statics` is the model's.
+
+    Raises
+    ------
+    SourceError
+        As `xlsbc.cube.ingest.terrain.elevation`.
+    """
+    heights = terrain.elevation(ds)[["elevation"]].drop_attrs(deep=False)
+    return _finished(ds, heights, "elevation", "Elevation of the Upper Bhima at 1/120 degree")
 
 
 def statics(ds: xr.Dataset) -> xr.Dataset:

@@ -169,6 +169,13 @@ def _packing_problems(ds: xr.Dataset) -> list[str]:
         problems += cgls.stored(ds, "retrieval_flag")
     if problems:
         return problems
+    lai = ds["LAI"]
+    if lai.dtype == np.int16 and str(attribute(lai, "_Unsigned", "")).lower() != "true":
+        return [
+            f"{source_of(ds)}, variable 'LAI': expected 16 bits without a sign, or _Unsigned = "
+            "'true'; found int16, in which numbers above 32767 are below 0; "
+            f"{FETCH_AGAIN}"
+        ]
     needed = {
         "scale_factor": ("scale_factor",),
         "_FillValue or valid_range": ("_FillValue", "missing_value", "valid_range", "valid_max"),

@@ -15,7 +15,11 @@ from ...errors import CubeError, SourceError
 from .. import schema
 from ..axes import read_axes
 
-__all__ = ["conformed", "decimal", "final", "parameter", "read_times_and_degrees"]
+__all__ = ["at_starts", "conformed", "decimal", "final", "parameter", "read_times_and_degrees"]
+
+
+ABSOLUTE = "day as %Y%m%d"
+"""Units of the times that CDO calls absolute: 20200101.25 is 06:00 of that day."""
 
 
 def parameter(da: xr.DataArray) -> int:
@@ -38,6 +42,25 @@ def final(da: xr.DataArray) -> xr.DataArray:
     return merged.assign_attrs(da.attrs)
 
 
+def at_starts(part: xr.Dataset, ds: xr.Dataset) -> xr.Dataset:
+    """The dataset with each time at the start of its bounds, where the file has bounds.
+
+    A mean that is stamped at its end, the first of the next month, would be a month late.
+    """
+    for dim in part.dims:
+        bounds = str(part[dim].attrs.get("bounds", "")) if dim in part.coords else ""
+        if bounds in ds.variables and ds[bounds].dims[:1] == (dim,) and ds[bounds].ndim == 2:
+            stamps, ends = part[dim].values, ds[bounds].values
+            low, high = ends.min(axis=1), ends.max(axis=1)
+            if (
+                ds[bounds].attrs.get("units", part[dim].attrs.get("units"))
+                == part[dim].attrs.get("units")
+                and ((low <= stamps) & (stamps <= high)).all()
+            ):
+                part = part.assign_coords({dim: (dim, low, part[dim].attrs)})
+    return part
+
+
 def read_times_and_degrees(part: xr.Dataset, where: str) -> xr.Dataset:
     """The dataset with ascending datetime64[ns] times, and with the degrees that its file means.
 
@@ -47,9 +70,12 @@ def read_times_and_degrees(part: xr.Dataset, where: str) -> xr.Dataset:
         If an axis is said to be of times or of degrees, and is not.
     """
     for dim in part.dims:
-        if dim in part.coords and part[dim].dtype.kind in "iu" and _are_dates(part[dim].values):
-            dates = [f"{d // 10000}-{d // 100 % 100:02}-{d % 100:02}" for d in part[dim].values]
+        if dim in part.coords and _are_dates(days := _whole_days(part[dim])):
+            dates = [f"{d // 10000}-{d // 100 % 100:02}-{d % 100:02}" for d in days]
             part = part.assign_coords({dim: np.array(dates, "datetime64[ns]")})
+    if empty := [str(dim) for dim, size in part.sizes.items() if size == 0]:
+        problems = [f"{where}: expected values along {dim!r}; found none" for dim in empty]
+        raise SourceError("the file is empty", [f"{p}; fetch the file again" for p in problems])
     axes = read_axes(part)
     problems = [f"{where}: {problem.text}" for axis in axes.values() for problem in axis.problems]
     if problems:
@@ -84,6 +110,14 @@ def conformed(part: xr.Dataset, where: str) -> xr.Dataset:
     except CubeError as error:
         problems = [f"{where}: {problem}" for problem in error.problems or (error.summary,)]
         raise SourceError("the file cannot be read as part of a cube", problems) from error
+
+
+def _whole_days(axis: xr.DataArray) -> np.ndarray:
+    """Numbers such as 20200101, whose part of a day is left out where the units tell of one."""
+    values = axis.values
+    if values.dtype.kind == "f" and str(axis.attrs.get("units", "")).startswith(ABSOLUTE):
+        return np.floor(values).astype(np.int64)
+    return values if values.dtype.kind in "iu" else np.array([], np.int64)
 
 
 def _are_dates(values: np.ndarray) -> bool:

@@ -171,6 +171,11 @@ def stored(ds: xr.Dataset, name: str) -> list[str]:
             "opening, so that flags are data; open it with xlsbc.cube.ingest.opening.open_source, "
             "or mask_and_scale=False"
         ]
+    if ds[name].dtype == np.int8 and str(attribute(ds[name], "_Unsigned", "")).lower() != "true":
+        return [
+            f"{where}: expected bytes without a sign, or _Unsigned = 'true'; found int8, in which "
+            f"numbers above 127 are below 0; {FETCH_AGAIN}"
+        ]
     return []
 
 

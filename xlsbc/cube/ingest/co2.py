@@ -60,6 +60,8 @@ CMIP6_ATTRS = {
 
 FIRST_YEAR = 850  # land use states begin there, and no cube is longer than they are
 CALENDARS_PART = 12  # days by which a count from the year 0 may differ between calendars
+YEAR_LENGTHS = {"noleap": 365, "365_day": 365, "all_leap": 366, "366_day": 366, "360_day": 360}
+"""Days of each year in calendars of CF without leap years, or of nothing else."""
 SINCE = re.compile(r"\s*(day|year)s?\s+since\s+(-?\d+)(?:-(\d+))?(?:-(\d+))?", re.IGNORECASE)
 
 
@@ -226,6 +228,11 @@ def _years(time: xr.DataArray, file: str) -> np.ndarray:
     if since[1].lower() == "year":
         return np.floor(values + 1e-6).astype(np.int64) + int(since[2])
     month, day = int(since[3] or 1), int(since[4] or 1)
+    length = YEAR_LENGTHS.get(str(time.attrs.get("calendar", "")).lower())
+    if length is not None:
+        # Years of one length: nothing has to be known of the calendar but that.
+        into = (month - 1) * length / 12 + day - 1
+        return np.floor((values + into) / length).astype(np.int64) + int(since[2])
     start = np.datetime64(f"{int(since[2]):04d}-{month:02d}-{day:02d}")
     dates = start + np.floor(values).astype(np.int64)
     years = dates.astype("datetime64[Y]")

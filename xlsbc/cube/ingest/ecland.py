@@ -46,6 +46,7 @@ CY47R3, part IV, chapter 12)."""
 GEOPOTENTIAL = "m2 s-2"
 WRONG_GEOPOTENTIAL = "m2/m"
 """Units of ``geopot`` in surfclim files; the numbers are m2 s-2."""
+PER_CENT = ("%", "percent")
 PACKING = 1e-4  # share of the range by which packed integers miss 0 and 1
 
 
@@ -223,4 +224,6 @@ def _in_units(
     if not convertible(xr.DataArray(0.0, attrs={"units": units or ""}), variable.units):
         problems.append(f"{what}: expected units {variable.units!r}; found {units!r}; correct it")
     attrs["units"] = units or variable.units
+    if attrs["units"] in PER_CENT:
+        attrs["units"], da = "1", raw.from_per_cent(da, what)
     return da.drop_attrs(deep=False).assign_attrs(attrs)

@@ -75,6 +75,9 @@ DAILY_TOTAL = {"units": "m day-1", "standard_name": "lwe_precipitation_rate"}
 MOST_RAIN = 0.5 / 86.4
 """Above any monthly mean, kg m-2 s-1: the wettest month on record, Cherrapunji, July 1861, had
 9.3 m in 31 days (Jennings 1950, Monthly Weather Review 78, 4-5). Numbers that are mm are above."""
+LEAST_SUN, SUNNY = 0.5, 55.0
+"""W m-2, below any monthly mean up to that latitude: at 55 degrees 45 W m-2 reach the top of the
+atmosphere in December, and the darkest clouds let some per cent of them pass."""
 # Packed integers leave a little less than nothing of rain and of sun.
 PACKING = 1e-5
 
@@ -216,7 +219,9 @@ def _forcing(ds: xr.Dataset, step: Step, product: str, function: str) -> xr.Data
         problem = f"{where}: expected one of {', '.join(PARAMETERS)}; found {held}"
         raise SourceError(f"the file holds no forcing of {product}", [problem])
     fields = {name: cds.final(raw.numbers(ds[found])) for name, found in names.items()}
-    part = cds.read_times_and_degrees(xr.Dataset(fields), where)
+    part = xr.Dataset(fields)
+    part = part if step == "hour" else cds.at_starts(part, ds)
+    part = cds.read_times_and_degrees(part, where)
     problems = [
         problem
         for name, da in part.data_vars.items()
@@ -280,6 +285,17 @@ def _file(where: str) -> str:
 
 def _checked(ds: xr.Dataset, step: Step, where: str) -> xr.Dataset:
     ds = raw.checked(ds, where, PACKING)
+    if "ssrd" in ds and step != "day":
+        ssrd = xr.apply_ufunc(
+            _sun,
+            ds["ssrd"],
+            abs(ds["forcing_latitude"]) <= SUNNY,
+            kwargs={"what": f"{where}, variable 'ssrd'"},
+            dask="parallelized",
+            output_dtypes=[np.float32],
+            keep_attrs="override",
+        )
+        ds = ds.assign(ssrd=ssrd.transpose(*ds["ssrd"].dims))
     if "tp" in ds and step != "day":
         what = f"{where}, variable 'tp'"
         tp = xr.apply_ufunc(
@@ -292,6 +308,18 @@ def _checked(ds: xr.Dataset, step: Step, where: str) -> xr.Dataset:
         )
         ds = ds.assign(tp=tp)
     return ds
+
+
+def _sun(values: np.ndarray, sunny: np.ndarray, what: str) -> np.ndarray:
+    found = np.where(sunny, values, np.nan)
+    if np.fmin.reduce(found, axis=None, initial=np.inf) < LEAST_SUN:
+        problem = (
+            f"{what}: expected monthly means of {LEAST_SUN:g} W m-2 and more within {SUNNY:g} "
+            f"degrees of the equator; found {np.nanmin(found):.2g}; the numbers are not in the units "
+            "that the file states, perhaps W m-2 in place of J m-2"
+        )
+        raise SourceError("values contradict their units", [problem])
+    return values
 
 
 def _rain(values: np.ndarray, what: str) -> np.ndarray:

@@ -47,6 +47,7 @@ ERA5_DEPTH = "dl"
 """ERA5 has a depth everywhere, so that its lakes can be used where none are: it says no share."""
 
 DEPTH = {"xlsbc_role": "static", "long_name": "mean depth of the lakes", "units": "m"}
+PER_CENT = ("%", "percent", "per cent")
 DEEPEST = 1700.0  # Lake Baikal, 1642 m
 
 ATTRS = {
@@ -156,6 +157,8 @@ def _map(ds: xr.Dataset, name: str, crs: Any) -> tuple[xr.DataArray, Any]:
     said = str(da.attrs.get("units", ""))
     if said in ("dm", "decimetre", "decimeter", "decimeters", "decimetres"):
         da = da / np.float32(10.0)
+    if said in PER_CENT:
+        da = raw.from_per_cent(da, f"{source_of(ds)}, variable {name!r}")
     return da, crs_of(ds, crs) if is_projected(da) else None
 
 

@@ -8,12 +8,13 @@ nearest of codes; the map as a whole is never decoded, only the window that a bl
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import PurePosixPath
 
 import numpy as np
 import xarray as xr
 
-from ...errors import SourceError
+from ...errors import SourceError, SourceWarning
 from .. import regrid, vocabulary
 from ..axes import Axis, read_axes, read_scalar_time
 from ..legends import NO_DATA, legend
@@ -21,7 +22,7 @@ from ..regrid.lattice import pair
 from . import raw
 from .opening import source_of
 
-__all__ = ["class_codes", "class_shares", "geographic", "pixels", "years"]
+__all__ = ["class_codes", "class_shares", "geographic", "pixels", "remark_on_year", "years"]
 
 KINDS = {"latitude": "latitude", "longitude": "longitude", "time": "year", "year": "year"}
 # Classes multiply a chunk by 13 or 14: one of many years would become gigabytes.
@@ -58,7 +59,9 @@ def class_shares(ds: xr.Dataset, name: str, crosswalk: str, target: str) -> xr.D
     codes = class_codes(geographic(ds, name), crosswalk.partition("-")[0], source_of(ds))
     dim = vocabulary.VOCABULARY[target].dims[1]
     shares = regrid.class_fractions(codes, crosswalk, dim, *pixels(codes))
-    return shares.drop_attrs(deep=False).assign_attrs(vocabulary.attributes(target)).rename(target)
+    remark = remark_on_year(ds, name, codes["year"].values)
+    attrs = vocabulary.attributes(target) | ({"comment": remark} if remark else {})
+    return shares.drop_attrs(deep=False).assign_attrs(attrs).rename(target)
 
 
 def geographic(ds: xr.Dataset, name: str) -> xr.DataArray:
@@ -127,11 +130,29 @@ def years(ds: xr.Dataset, name: str) -> np.ndarray:
     return times.astype(np.int64)
 
 
+def remark_on_year(ds: xr.Dataset, name: str, years: np.ndarray) -> str:
+    """A sentence where the name of a file says another year than its times, else nothing.
+
+    Warns
+    -----
+    SourceWarning
+        With that sentence: the file was renamed, or its time is that of another file.
+    """
+    stem = PurePosixPath(source_of(ds)).name
+    named = {int(year) for year in YEAR.findall(stem)}
+    if years.size != 1 or len(named) != 1 or int(years[0]) in named:
+        return ""
+    text = f"{stem} holds a time of {int(years[0])}, which was taken, not {named.pop()} of its name"
+    warnings.warn(f"{source_of(ds)}, variable {name!r}: {text}", SourceWarning, stacklevel=3)
+    return text
+
+
 def pixels(da: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Centres of the pixels of 1/120 degree that a map touches: latitudes, longitudes."""
     rows, columns = (a.edges() for a in pair(da["latitude"].values, da["longitude"].values))
-    west, east = float(columns[0]), float(columns[-1])
-    south, north = max(float(rows[-1]), -90.0), min(float(rows[0]), 90.0)
+    # One row has no direction of its own, so that its edges may ascend.
+    west, east = float(columns.min()), float(columns.max())
+    south, north = max(float(rows.min()), -90.0), min(float(rows.max()), 90.0)
     # 36042 columns of 0.00998837 degree go a little further than once round the globe.
     return regrid.axes(west, south, min(east, west + 360.0), north)
 

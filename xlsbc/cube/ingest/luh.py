@@ -33,6 +33,7 @@ STATES = LU.ids[:-1]
 NO_SHARES = ("secma", "secmb")
 TOLERANCE = 0.01
 """By which the states of a cell may exceed the cell: single precision, and the provider's sums."""
+UNITS = ("1", "", "fraction", "none")
 OTHER_FILES = {
     "_to_": "transitions",
     "_harv": "transitions",
@@ -105,7 +106,12 @@ def states(ds: xr.Dataset, *, period: tuple[int, int] | None = None) -> xr.Datas
 def _problems(ds: xr.Dataset) -> list[str]:
     absent = [name for name in STATES if name not in ds.data_vars]
     if not absent:
-        return []
+        return [
+            f"{source_of(ds)}, variable {name!r}: expected shares of the cell, in units '1'; found "
+            f"{said!r}; correct the units, or divide by 100 what is in per cent"
+            for name in STATES
+            if (said := str(raw.attribute(ds[name], "units", "1")).strip()) not in UNITS
+        ]
     names = list(map(str, ds.data_vars))
     other = {kind for part, kind in OTHER_FILES.items() if any(part in name for name in names)}
     held = ", ".join(names[:12]) or "no variables"

@@ -23,12 +23,14 @@ Yan, K., et al. (2016): Evaluation of MODIS LAI/FPAR product collection 6, part 
 
 from __future__ import annotations
 
+import re
+import warnings
 from typing import Literal
 
 import numpy as np
 import xarray as xr
 
-from ...errors import SourceError
+from ...errors import SourceError, SourceWarning
 from .. import regrid, schema, vocabulary
 from ..times import read_times
 from .opening import source_of
@@ -116,7 +118,7 @@ def leaf_area(ds: xr.Dataset, *, quality: Quality = "main") -> xr.Dataset:
         raise SourceError("this is no leaf area index of MODIS", [problem])
     latitude, longitude = regrid.axes(west, south, east, north)
     fine = regrid.from_sinusoidal(known, latitude, longitude, radius=RADIUS)
-    comment = f"{METHOD_WORDS[quality]} ({QUALITY}); {KEPT}"
+    comment = f"{METHOD_WORDS[quality]} ({QUALITY}); {KEPT}{_other_date(ds)}"
     fine = fine.drop_attrs(deep=False).assign_attrs(vocabulary.attributes("lai"), comment=comment)
     product = str(attribute(ds[name], "long_name", "MODIS leaf area index"))
     said = {"source": f"NASA LP DAAC, {product} ({name})"}
@@ -178,6 +180,20 @@ def _grid_problems(ds: xr.Dataset, name: str) -> list[str]:
     if said not in (None, "sinusoidal"):
         problems.append(f"{where}: expected the sinusoidal projection; found {said!r}")
     return problems
+
+
+def _other_date(ds: xr.Dataset) -> str:
+    """A remark where the name of a granule has another date than its metadata, which are taken."""
+    named = re.search(r"\.A(\d{4})(\d{3})\.", source_of(ds).rpartition("/")[2])
+    starts = _starts(ds)
+    if named is None or starts.size != 1:
+        return ""
+    date = np.datetime64(named[1], "D") + int(named[2]) - 1
+    if date == starts[0].astype("datetime64[D]"):
+        return ""
+    text = f"its name says {date}, its metadata {starts[0]:.10}; that of the metadata was taken"
+    warnings.warn(f"{source_of(ds)}, variable 'lai': {text}", SourceWarning, stacklevel=3)
+    return f"; {source_of(ds).rpartition('/')[2]}: {text}"
 
 
 def _starts(ds: xr.Dataset) -> np.ndarray:

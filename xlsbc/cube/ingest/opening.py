@@ -7,18 +7,18 @@ That is what keeps a flag from being read as data.
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import xarray as xr
 
 from ...errors import SourceError
+from ..store.reading import open_cube
+from .remote import fetch, is_store
 from .source import FETCH_AGAIN
 
-__all__ = ["fetch", "open_source", "source_of"]
+__all__ = ["open_source", "source_of"]
 
 LARGEST_CHUNK = 2**25
 """Values in a chunk of what is stored in one piece: 128 MiB of float32."""
@@ -65,8 +65,8 @@ def open_source(file: str | os.PathLike[str], **options: Any) -> xr.Dataset:
     -------
     xarray.Dataset
         ``encoding["source"]`` is the URL. Packed numbers stay packed, flags stay numbers, times
-        stay numbers with units; attributes are the file's. A GeoTIFF or
-        PCRaster map is one variable ``band``, a text table one variable ``text`` along ``line``.
+        stay numbers with units; attributes are the file's. A GeoTIFF or PCRaster map is one
+        variable ``band``, a text table one variable ``text`` along ``line``.
 
     Raises
     ------
@@ -74,9 +74,8 @@ def open_source(file: str | os.PathLike[str], **options: Any) -> xr.Dataset:
         If the file is missing, damaged, or of another kind.
     """
     url = os.fspath(file)
-    fs, path = fsspec.core.url_to_fs(url, **options)
     try:
-        if fs.isdir(path):
+        if is_store(url, **options):
             ds = _open_zarr(url, options)
         else:
             local = fetch(url, **options)
@@ -98,31 +97,6 @@ def open_source(file: str | os.PathLike[str], **options: Any) -> xr.Dataset:
 def source_of(ds: xr.Dataset) -> str:
     """The file that a Dataset was read from, for a message."""
     return str(ds.encoding.get("source", "the dataset"))
-
-
-def fetch(url: str, **options: Any) -> Path:
-    """A local file with the content of a URL; the file itself where it is local.
-
-    A remote one is fetched once for each size and time of change.
-    """
-    fs, path = fsspec.core.url_to_fs(url, **options)
-    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
-    if "file" in protocols:
-        if not Path(path).is_file():
-            raise FileNotFoundError(path)
-        return Path(path)
-    folder = Path(tempfile.gettempdir()) / f"xlsbc-{os.getuid() if hasattr(os, 'getuid') else 0}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    local = folder / f"{fs.ukey(path)}-{Path(path).name}"
-    if not local.is_file():
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as partial:
-            try:
-                fs.get_file(path, partial.name)
-            except BaseException:
-                Path(partial.name).unlink(missing_ok=True)
-                raise
-        os.replace(partial.name, local)
-    return local
 
 
 def kind_of(local: Path, url: str) -> str:
@@ -150,12 +124,21 @@ def kind_of(local: Path, url: str) -> str:
 RAW: dict[str, Any] = {"mask_and_scale": False, "decode_times": False, "decode_coords": False}
 
 
+def _open_netcdf3(local: Path) -> xr.Dataset:
+    from .netcdf3 import expected_length
+
+    size, wanted = local.stat().st_size, expected_length(local)
+    if size < wanted:
+        raise ValueError(f"it has {size} bytes, and its header tells of {wanted}")
+    return _open_netcdf(local)
+
+
 def _open_netcdf(local: Path) -> xr.Dataset:
     return _in_chunks(xr.open_dataset(local, engine="netcdf4", chunks={}, **RAW))
 
 
 def _open_zarr(url: str, options: dict[str, Any]) -> xr.Dataset:
-    return xr.open_zarr(url, chunks={}, storage_options=options or None, **RAW)
+    return open_cube(url, storage_options=options or None, **RAW)
 
 
 def _open_grib(local: Path) -> xr.Dataset:
@@ -183,12 +166,12 @@ def _open_pcraster(local: Path) -> xr.Dataset:
 
 
 def _open_text(local: Path) -> xr.Dataset:
-    lines = local.read_text(encoding="utf-8").splitlines()
+    lines = local.read_text(encoding="utf-8-sig").splitlines()
     return xr.Dataset({"text": ("line", np.array(lines, dtype=object))})
 
 
 OPENERS = {
-    "netcdf3": _open_netcdf,
+    "netcdf3": _open_netcdf3,
     "netcdf4": _open_netcdf,
     "hdf4": _open_hdf4,
     "grib": _open_grib,

@@ -57,7 +57,7 @@ def crs_of(ds: xr.Dataset, crs: Any = None) -> Any:
     SourceError
         If neither is there.
     """
-    found = crs or ds["band"].attrs.get("crs")
+    found = crs or (ds["band"].attrs.get("crs") if "band" in ds else None)
     if found is None:
         problem = (
             f"{source_of(ds)}: expected a coordinate reference system; found none to be read; "
@@ -93,6 +93,12 @@ def on_lattice(
         (latitude, longitude), lazy, in the unit of ``values``; NaN where too little is known.
     """
     latitude, longitude = pixels(values, crs) if target is None else target
+    if not latitude.size or not longitude.size:
+        found = " x ".join(f"{n} {dim}" for dim, n in values.sizes.items())
+        problem = (
+            f"expected a raster that covers the centre of a pixel of 1/120 degree; found {found}"
+        )
+        raise SourceError("the raster is too small", [f"{problem}; give a larger piece"])
     if is_projected(values):
         return regrid.from_projected(values, crs, latitude, longitude, least=least)
     return regrid.conservative(values, latitude, longitude, least=least)

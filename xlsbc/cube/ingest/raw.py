@@ -18,7 +18,7 @@ from ...errors import SourceError
 from ..vocabulary import VOCABULARY
 from .opening import source_of
 
-__all__ = ["attribute", "checked", "numbers", "unsigned"]
+__all__ = ["attribute", "checked", "from_per_cent", "numbers", "unsigned"]
 
 ENCODING = frozenset(
     """_fillvalue missing_value scale_factor add_offset valid_range valid_min valid_max _unsigned
@@ -85,23 +85,82 @@ def numbers(
     else:
         low, high = valid
     fills = [attribute(da, "_FillValue"), attribute(da, "missing_value"), *missing]
+    unpacked = valid is None and _is_unpacked(da, low, high)
     kind = np.float64 if da.dtype == np.float64 or da.dtype.itemsize > 4 else np.float32
     values = da.astype(kind)
     for fill in (each for f in fills if f is not None for each in np.ravel(f)):
-        # As stored: 1e20 of 32 bits is not 1e20 of 64.
-        same = stored.dtype.type(fill) if stored.dtype.kind == "f" else int(fill)
+        same = _as_stored(fill, stored.dtype)
+        if same is None:
+            continue
+        if stored.dtype == np.float64 and np.float32(same) == same:
+            # 1e20 of 32 bits is not 1e20 of 64, and attributes keep the bits of before.
+            values = values.where(stored.astype(np.float32) != np.float32(same))
         values = values.where(stored != same)
-    if low is not None:
-        values = values.where(stored >= low)
-    if high is not None:
-        values = values.where(stored <= high)
+    if not unpacked:
+        values = _between(values, stored, low, high)
     scale = attribute(da, "scale_factor", 1.0) if scale is None else scale
     offset = attribute(da, "add_offset", 0.0) if offset is None else offset
     if (float(scale), float(offset)) != (1.0, 0.0):
         values = values * kind(scale) + kind(offset)
+    if unpacked:
+        values = _between(values, values, low, high)
     values.attrs = {k: v for k, v in da.attrs.items() if str(k).lower() not in ENCODING}
     values.encoding = {}
     return values
+
+
+def _between(
+    values: xr.DataArray, judged: xr.DataArray, low: float | None, high: float | None
+) -> xr.DataArray:
+    values = values if low is None else values.where(judged >= low)
+    return values if high is None else values.where(judged <= high)
+
+
+def _is_unpacked(da: xr.DataArray, low: Any, high: Any) -> bool:
+    """Whether a range is of the values: of the type of the scale and wider than what is stored."""
+    packed = {"scale_factor", "add_offset"} & {str(key).lower() for key in da.attrs}
+    kinds = {np.asarray(bound).dtype.kind for bound in (low, high) if bound is not None}
+    return bool(packed) and da.dtype.kind in "iu" and kinds == {"f"}
+
+
+def _as_stored(fill: Any, dtype: np.dtype) -> Any:
+    """A fill value as a stored number; None where no stored number can be it, such as "none"."""
+    try:
+        number = float(fill)
+    except ValueError:
+        return None
+    if dtype.kind == "f":
+        return dtype.type(number)
+    return int(fill) if np.isfinite(number) and number.is_integer() else None
+
+
+def from_per_cent(da: xr.DataArray, what: str) -> xr.DataArray:
+    """Shares of 1 from numbers said to be in per cent; lazy.
+
+    Raises
+    ------
+    SourceError
+        When computed, if none of a block of them is above 1: shares already, divided once more.
+    """
+    return xr.apply_ufunc(
+        _hundredth,
+        da,
+        kwargs={"what": what},
+        dask="parallelized",
+        output_dtypes=[da.dtype],
+        keep_attrs=True,
+    )
+
+
+def _hundredth(values: np.ndarray, what: str) -> np.ndarray:
+    best = np.fmax.reduce(values, axis=None, initial=0.0)
+    if 0.0 < best <= 1.0:
+        problem = (
+            f"{what}: expected per cents, as its units say; found {best:g} at most, as shares of 1 "
+            "have; correct the units"
+        )
+        raise SourceError("values contradict their units", [problem])
+    return values / values.dtype.type(100.0)
 
 
 def checked(ds: xr.Dataset, source: str | None = None, tolerance: float = 0.0) -> xr.Dataset:

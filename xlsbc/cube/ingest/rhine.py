@@ -18,22 +18,28 @@ ESA GlobCover project, led by MEDIAS-France and UCLouvain: the legend of the lan
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
+from ...errors import SourceError
 from .. import legends, schema, vocabulary
 from ..conform import CLIMATOLOGY
 from ..times import NOMINAL_YEAR
+from . import raw
 from .co2 import ANNUAL_LICENSE, co2_annual
-from .source import Layer, gather, open_netcdf
+from .opening import open_source, source_of
+from .source import FETCH_AGAIN, Layer, expect, gather
+
+__all__ = ["maps", "rhine"]
 
 FILE = "rhine_wflow_1km/rhine_staticmaps_lai_1km.nc"
 LICENSE = "GPL-3.0"
 # Two by two chunks of whole seasons: the file's own chunks in space, 8 MB as float32.
-CHUNKS = {"lat": 341, "lon": 499}
+CHUNKS = {"month": -1, "lat": 341, "lon": 499}
 
 MAP = ("lat", "lon")
 STATICS = {
@@ -59,8 +65,62 @@ LAI_COMMENT = (
 )
 
 
+ATTRIBUTES = {
+    "title": "Land surface of the Rhine at 1/120 degree",
+    "summary": (
+        "Terrain, soils, land cover as fractions of plant functional types, and the mean year "
+        "of leaf area index. Elevation and slope exist inside the basin only."
+    ),
+    "source": (
+        "openstreams/wflow, examples/wflow_rhine_sediment (static maps and LAI climatology; "
+        "land cover in the legend of ESA GlobCover, credit ESA and UCLouvain)"
+    ),
+    "license": LICENSE,
+    "references": (
+        "github.com/openstreams/wflow; doi:10.5194/gmd-8-2315-2015 (classes to plant "
+        "functional types)"
+    ),
+    "history": "xlsbc.cube.ingest.rhine.maps: values in CF units",
+}
+
+
+def maps(ds: xr.Dataset) -> xr.Dataset:
+    """Statics, land cover and the mean year of leaf area index of the Rhine.
+
+    Parameters
+    ----------
+    ds
+        ``rhine_staticmaps_lai_1km.nc`` as `open_source` gives it.
+
+    Returns
+    -------
+    xarray.Dataset
+        Conformed and lazy: latitude 682 x longitude 997 at 1/120 degree, ``time`` 12 months and
+        ``year`` of the nominal year 2000. NaN where the source is missing: elevation and slope
+        outside the basin.
+
+    Raises
+    ------
+    SourceError
+        If a layer is missing, or has other units or dimensions: all of them; if the months are not
+        1 to 12; when computed, if values contradict their units.
+    """
+    layers = [*STATICS.values(), LAI, COVER]
+    expect(ds, layers, source_of(ds))
+    held = ds[[layer.variable for layer in layers]].chunk(CHUNKS)
+    held = held.rename(lat="latitude", lon="longitude")
+    cube = xr.Dataset(
+        {name: static(raw.numbers(held[layer.variable]), name) for name, layer in STATICS.items()}
+    )
+    cube["lc_fraction"] = land_cover(raw.numbers(held[COVER.variable]))
+    # In double precision, so that n / 360 is rounded once.
+    lai = raw.numbers(held[LAI.variable].astype(np.float64))
+    cube["lai"] = leaf_area_index(lai, "month", source_of(ds), LAI_COMMENT)
+    return raw.checked(schema.conform(cube.assign_attrs(ATTRIBUTES)), source_of(ds))
+
+
 def rhine(source: str | os.PathLike[str]) -> xr.Dataset:
-    """The cube of the Rhine: statics, CO2, land cover, and the mean year of LAI; lazy.
+    """The cube of the Rhine: `maps` of the file in a folder, and CO2; lazy.
 
     Parameters
     ----------
@@ -70,24 +130,30 @@ def rhine(source: str | os.PathLike[str]) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Conformed: latitude 682 x longitude 997 at 1/120 degree, ``time`` 12 months and ``year``
-        of the nominal year 2000. NaN where the source is missing: elevation and slope outside
-        the basin.
+        Conformed, as `maps`.
 
     Raises
     ------
     SourceError
         If a file is missing, damaged or holds something else: all problems at once.
     """
-    maps, co2 = gather(
+    cube, co2 = gather(
         "the files of the Rhine cannot be used",
-        [partial(_maps, source), partial(co2_annual, source)],
+        [lambda: maps(open_source(Path(source) / FILE)), partial(co2_annual, source)],
     )
-    cube = xr.Dataset({name: _static(maps, name) for name in STATICS})
-    cube["co2"] = co2.sel(year=[NOMINAL_YEAR])
-    cube["lc_fraction"] = _land_cover(maps[COVER.variable])
-    cube["lai"] = _leaf_area_index(maps[LAI.variable])
-    return schema.conform(cube.assign_attrs(_attributes()))
+    cube = cube.assign(co2=co2.sel(year=[NOMINAL_YEAR]))
+    return schema.conform(cube.assign_attrs(with_co2(ATTRIBUTES, "rhine", FILE)))
+
+
+def with_co2(attributes: Mapping[str, str], module: str, files: str) -> dict[str, str]:
+    """Attributes of maps of a module as they are with CO2 beside them."""
+    return {
+        **attributes,
+        "source": f"{attributes['source']}; NOAA Global Monitoring Laboratory (CO2)",
+        "license": f"{attributes['license']} (maps); {ANNUAL_LICENSE} (CO2)",
+        "references": f"{attributes['references']}; doi:10.15138/9N0H-ZH07 (CO2)",
+        "history": f"xlsbc.cube.ingest.{module}: read from {files}; values in CF units",
+    }
 
 
 def nominal_months() -> np.ndarray:
@@ -102,20 +168,16 @@ def standard(da: xr.DataArray, name: str, **attrs: str) -> xr.DataArray:
     return converted.drop_attrs().assign_attrs(vocabulary.attributes(name) | attrs).rename(name)
 
 
-def _maps(source: str | os.PathLike[str]) -> xr.Dataset:
-    maps = open_netcdf(Path(source) / FILE, [*STATICS.values(), LAI, COVER], chunks=CHUNKS)
-    return maps.rename(lat="latitude", lon="longitude")
-
-
-def _static(maps: xr.Dataset, name: str) -> xr.DataArray:
-    layer = maps[STATICS[name].variable]
+def static(layer: xr.DataArray, name: str) -> xr.DataArray:
+    """A static field in the vocabulary's unit; a slope is given as rise over run."""
     if name == "slope":
-        # From rise over run to the angle that ground_slope_angle is.
+        # To the angle that ground_slope_angle is.
         layer = xr.ufuncs.rad2deg(xr.ufuncs.arctan(layer)).assign_attrs(units="degree")
     return standard(layer, name)
 
 
-def _land_cover(codes: xr.DataArray) -> xr.DataArray:
+def land_cover(codes: xr.DataArray) -> xr.DataArray:
+    """GlobCover codes as fractions of plant functional types in the nominal year."""
     fractions = legends.apply_crosswalk(codes, "globcover-cci_pft", "lc_class")
     fractions = fractions.expand_dims(year=[NOMINAL_YEAR]).astype(np.float32)
     return fractions.drop_attrs(deep=False).assign_attrs(
@@ -124,28 +186,22 @@ def _land_cover(codes: xr.DataArray) -> xr.DataArray:
     )
 
 
-def _leaf_area_index(lai: xr.DataArray) -> xr.DataArray:
-    lai = lai.rename(month="time").assign_coords(time=nominal_months())
-    return standard(lai, "lai", cell_methods=CLIMATOLOGY, comment=LAI_COMMENT)
+def leaf_area_index(lai: xr.DataArray, dim: str, where: str, comment: str) -> xr.DataArray:
+    """Leaf area index of the months of the nominal year, which are the numbers 1 to 12 in `dim`.
 
-
-def _attributes() -> dict[str, str]:
-    return {
-        "Conventions": "CF-1.12",
-        "title": "Land surface of the Rhine at 1/120 degree",
-        "summary": (
-            "Terrain, soils, land cover as fractions of plant functional types, and the mean year "
-            "of leaf area index. Elevation and slope exist inside the basin only."
-        ),
-        "source": (
-            "openstreams/wflow, examples/wflow_rhine_sediment (static maps and LAI climatology; "
-            "land cover in the legend of ESA GlobCover, credit ESA and UCLouvain); "
-            "NOAA Global Monitoring Laboratory (CO2)"
-        ),
-        "license": f"{LICENSE} (maps); {ANNUAL_LICENSE} (CO2)",
-        "references": (
-            "github.com/openstreams/wflow; doi:10.5194/gmd-8-2315-2015 (classes to plant "
-            "functional types); doi:10.15138/9N0H-ZH07 (CO2)"
-        ),
-        "history": f"xlsbc.cube.ingest.rhine: read from {FILE}; values in CF units",
-    }
+    Raises
+    ------
+    SourceError
+        If they are others, or in another order.
+    """
+    months = lai[dim].values
+    if not np.array_equal(months, np.arange(1, 13)):
+        problem = (
+            f"{where}, coordinate {dim!r}: expected the months 1 to 12; found "
+            f"{months.tolist()}; {FETCH_AGAIN}"
+        )
+        raise SourceError("the months of the leaf area index cannot be told", [problem])
+    # Out first: a dimension keeps the attributes of its coordinate.
+    lai = lai.drop_vars(dim).rename({dim: "time"} if dim != "time" else {})
+    lai = lai.assign_coords(time=nominal_months())
+    return standard(lai, "lai", cell_methods=CLIMATOLOGY, comment=comment)
