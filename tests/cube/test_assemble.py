@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from xlsbc.cube import assemble, regrid
+from xlsbc.cube.conform import CLIMATOLOGY
 from xlsbc.cube.legends import LU
 from xlsbc.cube.vocabulary import attributes
 from xlsbc.errors import CubeError, SourceError
@@ -100,10 +101,44 @@ def test_coarse_fields_keep_their_grid_around_the_region_and_the_year_before():
 
 
 def test_a_region_across_the_date_line_keeps_the_cells_on_both_sides():
-    cut = assemble.part(weather(-179.875 + 0.25 * np.arange(1440)), region=(179.5, 46.5, 180.5, 47))
+    whole = weather(-179.875 + 0.25 * np.arange(1440))
+    for region in ((179.5, 46.5, 180.5, 47), (179.5, 46.5, -179.5, 47)):
+        cut = assemble.part(whole, region=region)
 
-    assert {float(x) > 0 for x in cut.forcing_longitude.values} == {True, False}
-    assert cut.sizes["forcing_longitude"] < 10
+        assert cut.sizes["forcing_longitude"] < 10
+        np.testing.assert_allclose(np.diff(cut.forcing_longitude), 0.25)
+        assert cut.forcing_longitude[0] < 179.5
+        assert cut.forcing_longitude[-1] > 180.5
+        east = cut.t2m.sel(forcing_longitude=180.125)
+        there = whole.t2m.sel(forcing_longitude=-179.875, forcing_latitude=east.forcing_latitude)
+        np.testing.assert_allclose(east, there, rtol=2**-14)
+
+
+def test_pixels_on_both_sides_of_the_date_line_find_their_values():
+    latitude = regrid.axes(0, 10, 1, 10.1)[0]
+    longitude = np.concatenate(
+        [regrid.axes(-180, 10, -179, 10.1)[1], regrid.axes(179, 10, 180, 10.1)[1]]
+    )
+    whole = static(latitude, longitude).sortby("longitude")
+    cut = assemble.part(whole, region=(179.9, 10, 180.1, 10.1))
+
+    assert cut.elevation.shape == (12, 24)
+    np.testing.assert_array_equal(cut.elevation[:, :12], whole.elevation[:, -12:])
+    np.testing.assert_array_equal(cut.elevation[:, 12:], whole.elevation[:, :12])
+
+
+def test_a_mean_year_of_forcing_stands_in_every_year_of_a_period():
+    mean = weather(9 + 0.25 * np.arange(12)).isel(forcing_time=slice(0, 12))
+    mean = mean.assign_coords(forcing_time=pd.date_range("2000-01-01", periods=12, freq="MS"))
+    mean.t2m.attrs["cell_methods"] = CLIMATOLOGY
+    cut = assemble.part(mean, period=(2010, 2011))
+
+    assert cut.sizes["forcing_time"] == 36
+    assert str(cut.forcing_time.values[0])[:10] == "2009-01-01"
+    for month in (0, 5, 11):
+        every = cut.t2m[month::12]
+        np.testing.assert_allclose(every, np.stack([mean.t2m[month]] * 3), rtol=2**-14)
+    assert "cell_methods" not in cut.t2m.attrs
 
 
 def test_shares_of_land_use_are_not_rounded():

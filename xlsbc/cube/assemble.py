@@ -15,7 +15,7 @@ import xarray as xr
 from ..errors import SourceError
 from . import regrid
 from .ingest.opening import source_of
-from .schema import conform
+from .schema import conform, is_climatology
 from .vocabulary import TARGET_GRID, VOCABULARY
 
 __all__ = ["part"]
@@ -59,7 +59,7 @@ def part(
     xarray.Dataset
         Statics and targets on the pixels of the global lattice that touch the region, an area mean
         of what is known where the source has another grid; NaN where it knows less than half.
-        Forcing and drivers on their own grids.
+        Forcing and drivers on their own grids; a mean year of forcing in each year of the period.
 
     Raises
     ------
@@ -69,7 +69,9 @@ def part(
         If it has nothing in the region or the period.
     """
     where = source_of(ds)
-    cube = in_period(conform(xr.decode_cf(ds)), period)
+    cube = conform(xr.decode_cf(ds))
+    if period is not None:
+        cube = in_period(every_year(cube, period), period)
     made = {}
     for name, da in cube.data_vars.items():
         grid = da.dims[-2:]
@@ -96,10 +98,26 @@ def part(
 TARGETS = tuple(v for v in VOCABULARY.values() if v.role in ("target", "driver"))
 
 
-def in_period(cube: xr.Dataset, period: Sequence[int] | None) -> xr.Dataset:
-    """The steps of a period of years."""
-    if period is None:
+def every_year(cube: xr.Dataset, period: Sequence[int]) -> xr.Dataset:
+    """The cube whose mean year of forcing, if it has one, stands in each year of a period."""
+    mean = [name for name, da in cube.items() if "forcing_time" in da.dims and is_climatology(da)]
+    if not mean:
         return cube
+    first, last = period
+    months = np.arange(f"{first - YEARS_BEFORE:04d}-01", f"{last + 1:04d}-01", dtype="M8[M]")
+    which = cube["forcing_time"].dt.month.values.searchsorted(months.astype(int) % 12 + 1)
+    attrs = cube["forcing_time"].attrs
+    repeated = cube.isel(forcing_time=which).assign_coords(
+        forcing_time=("forcing_time", months.astype("M8[ns]"), attrs)
+    )
+    for name in mean:
+        repeated[name].attrs.pop("cell_methods", None)
+        repeated[name].attrs["comment"] = "the same mean year in each year"
+    return repeated
+
+
+def in_period(cube: xr.Dataset, period: Sequence[int]) -> xr.Dataset:
+    """The steps of a period of years."""
     first, last = period
     spans = {
         "year": slice(first, last),
@@ -113,6 +131,7 @@ def on_lattice(da: xr.DataArray, region: Sequence[float] | None, step: float) ->
     """A field on the pixels of the global lattice."""
     west, south, east, north = region if region is not None else extent(da)
     latitude, longitude = regrid.axes(west, south, east, north, step)
+    da = eastward(da, "longitude", float(longitude[0]) - step / 2)
     attrs = {dim: da[dim].attrs for dim in TARGET_GRID}
     if is_part(da["latitude"].values, latitude, step) and is_part(
         da["longitude"].values, longitude, step
@@ -151,15 +170,30 @@ def is_part(values: np.ndarray, lattice: np.ndarray, step: float) -> bool:
 def around(da: xr.DataArray, region: Sequence[float]) -> xr.DataArray:
     """The coarse cells of a region and those beside them."""
     west, south, east, north = region
-    y, x = da.dims[-2:]
-    latitude, longitude = da[y].values, da[x].values
-    dy = MARGIN * (abs(latitude[0] - latitude[-1]) / max(latitude.size - 1, 1) or 1.0)
-    dx = MARGIN * (abs(longitude[-1] - longitude[0]) / max(longitude.size - 1, 1) or 1.0)
-    rows = (latitude >= south - dy) & (latitude <= north + dy)
-    # East of the date line a region may run past 180.
-    shifted = (longitude - (west - dx)) % 360
-    columns = shifted <= (east - west) % 360 + 2 * dx if east - west < 360 else shifted >= 0
-    return da.isel({y: np.flatnonzero(rows), x: np.flatnonzero(columns)})
+    east = east if east > west else east + 360
+    y, x = map(str, da.dims[-2:])
+    dy, dx = MARGIN * step_of(da[y].values), MARGIN * step_of(da[x].values)
+    if east - west + 2 * dx < 360:
+        da = eastward(da, x, west - dx)
+        da = da.isel({x: np.flatnonzero(da[x].values <= east + dx)})
+    latitude = da[y].values
+    return da.isel({y: np.flatnonzero((latitude >= south - dy) & (latitude <= north + dy))})
+
+
+def step_of(values: np.ndarray) -> float:
+    """Step of an axis, degrees; of a single cell a degree."""
+    return float(abs(values[-1] - values[0]) / (values.size - 1)) if values.size > 1 else 1.0
+
+
+def eastward(da: xr.DataArray, dim: str, west: float) -> xr.DataArray:
+    """The field from a meridian on eastward: past the date line longitudes go on beyond 180."""
+    longitude = west + (da[dim].values - west) % 360
+    order = np.argsort(longitude)
+    if np.allclose(longitude, da[dim].values):
+        return da
+    moved = da.isel({dim: order}).assign_coords({dim: longitude[order]})
+    moved[dim].attrs = da[dim].attrs
+    return moved
 
 
 def rounded(da: xr.DataArray) -> xr.DataArray:
