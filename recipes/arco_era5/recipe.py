@@ -7,6 +7,7 @@ from xlsbc.cube.forge import (
     OpenURLWithFSSpec,
     OpenWithXarray,
     StoreToZarr,
+    cube_options,
     input_pattern,
 )
 from xlsbc.cube.ingest import era5
@@ -16,7 +17,7 @@ recipe = (
     beam.Create(pattern.items())
     | OpenURLWithFSSpec()
     | OpenWithXarray(file_type=pattern.file_type)
-    | Conform(era5.arco)
+    | Conform(era5.arco, {"period": cube_options()["period"]})
     | StoreToZarr(
         store_name="arco_era5.zarr",
         combine_dims=pattern.combine_dim_keys,

@@ -11,7 +11,7 @@ from xlsbc.cube.forge import (
 )
 from xlsbc.cube.ingest import cci
 
-pattern = input_pattern("*.nc")
+pattern = input_pattern("*.nc", "*.nc4")
 recipe = (
     beam.Create(pattern.items())
     | OpenURLWithFSSpec()

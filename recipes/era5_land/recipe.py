@@ -11,7 +11,7 @@ from xlsbc.cube.forge import (
 )
 from xlsbc.cube.ingest import era5
 
-pattern = input_pattern("*.nc", "*.grib", "*.grb", "*.grib2")
+pattern = input_pattern("*.nc", "*.nc4", "*.grib*", "*.grb*")
 recipe = (
     beam.Create(pattern.items())
     | OpenURLWithFSSpec()

@@ -12,7 +12,7 @@ from xlsbc.cube.forge import (
 )
 from xlsbc.cube.ingest import luh
 
-pattern = input_pattern("*states*.nc")
+pattern = input_pattern("*states*.nc", "*states*.nc4")
 recipe = (
     beam.Create(pattern.items())
     | OpenURLWithFSSpec()

@@ -204,10 +204,17 @@ class TestMeans:
         with pytest.raises(GridError, match="with coordinates; found dims"):
             conservative(bare, [0.5, 1.5], [0, 1])
 
-    def test_a_single_pixel_has_no_size(self):
-        source = field(np.ones((3, 2)), [3, 2, 1], [0, 1])
+    def test_a_single_cell_of_a_source_has_no_size(self):
         with pytest.raises(GridError, match="one latitude has no size"):
-            conservative(source, [1.5], [0.5])
+            conservative(field(np.ones((1, 1)), [1], [0]), [1.5, 1.4], [0.5, 0.6])
+
+    def test_a_single_pixel_of_the_target_is_one_of_the_lattice(self):
+        # Three cells of a third of the pixel each way, of which one row is 6 and the others are 0.
+        third = 1 / 360
+        steps = third * np.array([1, 0, -1])
+        source = field(np.array([[6.0] * 3, [0] * 3, [0] * 3]), 1.5 + steps, 0.5 - steps)
+        found = conservative(source, [1.5], [0.5])
+        np.testing.assert_allclose(found, [[2.0]], rtol=1e-4)
 
 
 class TestTheDateLine:

@@ -1,9 +1,12 @@
-"""Several processes that write to one place (R7), and workers that die (R3)."""
+"""Several processes that write to one place (R7), workers that die (R3), and clients (R4)."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,3 +120,60 @@ def test_workers_that_are_killed_meanwhile_do_not_change_the_store(tmp_path, who
     assert {path.name for path in tmp_path.glob("log-*")} == {"log-0", "log-1"}
     assert digest(place) == whole
     assert "19/19" in capfd.readouterr().err
+
+
+CLIENT = """
+import sys
+import numpy as np, dask.array as da, pandas as pd, time, xarray as xr
+from distributed import Client
+from xlsbc.cube.store.writer import write
+
+def slow(block, seconds):
+    time.sleep(seconds)
+    return block
+
+if __name__ == "__main__":
+    place, address, seconds = sys.argv[1:]
+    numbers = np.arange(4 * 24 * 24, dtype="float32").reshape(4, 24, 24) / 4096
+    lai = da.from_array(numbers, chunks=(1, 6, 6)).map_blocks(
+        slow, float(seconds), name="lai", dtype="float32"
+    )
+    times = pd.date_range("2001-01-01", periods=4, freq="MS")
+    ds = xr.Dataset({"lai": (("time", "latitude", "longitude"), lai)}, {"time": times})
+    with Client(address):
+        write(ds, place, progress=False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_client_that_dies_on_a_live_cluster_is_followed_by_another(tmp_path):
+    from distributed import LocalCluster
+
+    script = tmp_path / "client.py"
+    script.write_text(CLIENT)
+
+    def client(place: Path, address: str, seconds: float) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(script), str(place), address, str(seconds)]
+        return subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        )
+
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with (
+        dask.config.set({"distributed.admin.system-monitor.gil.enabled": False}),
+        LocalCluster(**options) as cluster,
+    ):
+        address = cluster.scheduler_address
+        assert client(tmp_path / "whole.zarr", address, 0).wait() == 0
+        place = tmp_path / "a.zarr"
+        first = client(place, address, 0.2)
+        while len(list(place.glob("lai/c/*/*/*"))) < 5:
+            time.sleep(0.02)
+            assert first.poll() is None
+        first.kill()
+        first.wait()
+        assert not (place / "zarr.json").exists()
+        assert client(place, address, 0).wait() == 0
+    assert digest(place) == digest(tmp_path / "whole.zarr")
+    assert verify(str(place), progress=False) > 64

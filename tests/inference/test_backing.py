@@ -247,6 +247,22 @@ def test_pages_of_a_web_server_are_no_list(tmp_path):
     assert found.present is None
 
 
+def test_over_http_the_ledger_of_a_store_of_ours_tells_what_is_there(tmp_path):
+    from xlsbc.cube.store.writer import write as store
+
+    ds = xr.Dataset({"a": (("latitude", "longitude"), np.arange(80.0, dtype="f4").reshape(10, 8))})
+    store(ds.chunk(latitude=5, longitude=4), str(tmp_path / "a.zarr"), progress=False)
+    (tmp_path / "a.zarr" / "a" / "c" / "1" / "0").unlink()
+    handler = partial(Quiet, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        found = behind(f"http://127.0.0.1:{server.server_port}/a.zarr")
+        assert found.present.tolist() == [[True, True], [True, True]]
+        assert not found.lost((slice(0, 5), slice(0, 8)))
+        assert found.lost((slice(5, 10), slice(0, 4)))
+        server.shutdown()
+
+
 class Quiet(SimpleHTTPRequestHandler):
     """Serves a folder, with pages that list it, and says nothing."""
 

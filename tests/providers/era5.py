@@ -2,7 +2,7 @@
 
 Any value can be told by hand: with t, i and j counted from 0, t2m is 270 + t + i/10 + j/100 K,
 tp is (10 t + 3 i + j) / 100 mm of a day, or of an hour in hourly files, and ssrd is
-3600 (t + i + j) J m-2.
+86400 + 3600 (t + i + j) J m-2.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PACKED = {
     # scale_factor, add_offset, units, long_name, and the stored number by t, i, j.
     "t2m": (0.01, 270.0, "K", "2 metre temperature", (100, 10, 1)),
     "tp": (1e-5, 0.0, "m", "Total precipitation", (10, 3, 1)),
-    "ssrd": (3600.0, 0.0, "J m**-2", "Surface solar radiation downwards", (1, 1, 1)),
+    "ssrd": (3600.0, 86400.0, "J m**-2", "Surface solar radiation downwards", (1, 1, 1)),
 }
 GRIB = {"t2m": 167, "tp": 228, "ssrd": 169, "swvl1": 39}
 

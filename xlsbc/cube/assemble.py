@@ -15,12 +15,11 @@ import xarray as xr
 from ..errors import SourceError
 from . import regrid
 from .ingest.opening import source_of
+from .regrid.lattice import STEP
 from .schema import conform, is_climatology
 from .vocabulary import TARGET_GRID, VOCABULARY
 
 __all__ = ["part"]
-
-STEP = 1 / 120
 
 MARGIN = 1.5
 """Coarse cells around the box that are kept: a pixel at its rim lies between two of them."""

@@ -22,6 +22,7 @@ from zarr.abc.store import RangeByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from xlsbc.cube.store.ledger import FOLDER
 from xlsbc.cube.store.storage import persistently, reason
 from xlsbc.errors import CubeError
 from xlsbc.inference.listing import Listing, listing
@@ -174,6 +175,8 @@ def listed(array: zarr.Array[Any]) -> Listing | None:
     """What of an array is in its store; None where that is not known, or cannot be all."""
     try:
         found = listing(array.store, array.path)
+        if found is None:
+            return of_ledger(array)
     except Exception as error:
         raise CubeError(
             f"input {array.basename!r} cannot be looked up in its store, {array.store}: "
@@ -181,6 +184,21 @@ def listed(array: zarr.Array[Any]) -> Listing | None:
         ) from error
     own = {2: ".zarray", 3: "zarr.json"}[array.metadata.zarr_format]
     return found if found and "/".join(filter(None, (array.path, own))) in found else None
+
+
+def of_ledger(array: zarr.Array[Any]) -> Listing | None:
+    """What the ledger of a store that xlsbc wrote says is in it; None where there is none.
+
+    Over HTTP nothing can be listed, and a chunk that is lost would read as missing values.
+    """
+    parent, _, name = array.path.rpartition("/")
+    path = "/".join(filter(None, (parent, FOLDER, name)))
+    try:
+        ledger = zarr.open_array(array.store, path=path, mode="r")
+    except (FileNotFoundError, NotImplementedError):
+        return None
+    sums = np.asarray(ledger[...])
+    return {key(array, at): int(sums[at]) for at in np.ndindex(*sums.shape) if sums[at]}
 
 
 def missing_when_absent(array: zarr.Array[Any]) -> bool:

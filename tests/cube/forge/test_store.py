@@ -157,6 +157,14 @@ def test_composites_of_eight_days_have_no_gap_at_the_turn_of_a_year(tmp_path):
     assert opened(tmp_path / "a.zarr").sizes["time"] == 92
 
 
+def test_a_variable_that_some_files_lack_is_told_and_recorded(tmp_path):
+    both = [*parts(year(2000)), *parts(year(2000), name="dew_point_temperature")]
+
+    with pytest.warns(SourceWarning, match="'d2m' is in no file at 2001-01-01, .* and 6 more of"):
+        build([*both, *parts(year(2001))], tmp_path / "a.zarr")
+    assert "'d2m' is in no file" in opened(tmp_path / "a.zarr").attrs["comment"]
+
+
 def test_a_field_without_any_value_is_told_and_recorded(tmp_path):
     empty = parts(year(2001))[0]
     empty["t2m"] = empty.t2m * np.nan

@@ -200,6 +200,32 @@ def test_the_input_is_found_at_any_depth_pruned_and_selected(tmp_path, monkeypat
         forge.input_pattern("*.grib")
 
 
+def test_names_in_capitals_and_with_brackets_are_found_and_what_is_left_is_told(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "data[1]" / "m**-2").mkdir(parents=True)
+    for name in ("data[1]/A.NC", "data[1]/m**-2/b.nc", "data[1]/c.grb2", "data[1]/readme.md"):
+        (tmp_path / name).touch()
+    monkeypatch.setenv("XLSBC_INPUT", str(tmp_path / "data[1]"))
+
+    with pytest.warns(SourceWarning, match=r"c\.grb2 are not taken; they are not called \*\.nc"):
+        pattern = forge.input_pattern("*.nc")
+    assert sorted(Path(path).name for _, path in pattern.items()) == ["A.NC", "b.nc"]
+
+
+def test_a_chunk_that_cannot_be_read_names_its_file(tmp_path):
+    packed = tmp_path / "packed.nc"
+    encoding = {"field": {"zlib": True, "chunksizes": (12, 5, 7), "fletcher32": True}}
+    weather(year(2000)).to_netcdf(packed, encoding=encoding)
+    content = bytearray(packed.read_bytes())
+    place = max(content.find(bytes([0x78, second])) for second in (0x01, 0x5E, 0x9C, 0xDA))
+    content[place + 20 : place + 60] = bytes(40)
+    packed.write_bytes(content)
+
+    with pytest.raises(SourceError, match=r"packed\.nc, variable 't2m': expected values; found"):
+        bake([str(packed)], tmp_path / "a.zarr")
+
+
 def test_settings_that_cannot_be_read_are_all_named(monkeypatch):
     monkeypatch.setenv("XLSBC_PRUNE", "two")
     monkeypatch.setenv("XLSBC_REGION", "[1, 2, 3]")

@@ -487,6 +487,15 @@ def test_what_arco_says_it_does_not_hold_is_left_out(tmp_path):
     assert ds.forcing_time.values.astype("M8[M]").astype(str).tolist() == ["2020-02"]
 
 
+def test_arco_is_cut_to_a_period(tmp_path):
+    (path,) = provider.write(tmp_path, "arco", start="2019-12-01T00", hours=24 * (31 + 31 + 29))
+
+    ds = era5.arco(open_source(path), period=(2020, 2020))
+    assert ds.forcing_time.values.astype("M8[M]").astype(str).tolist() == ["2020-01", "2020-02"]
+    with pytest.raises(SourceError, match=r"expected hours of \(1950, 1951\); found none"):
+        era5.arco(open_source(path), period=(1950, 1951))
+
+
 def test_decoding_computes_nothing(tmp_path, real_data):
     (store,) = provider.write(tmp_path, "arco", start="2020-02-01T00", hours=24 * 29)
     (messages,) = provider.write(tmp_path, "grib")

@@ -34,7 +34,7 @@ def test_the_length_is_that_of_the_file_but_for_its_padding(tmp_path, formats, k
     assert open_source(path)["scalar"] == 7
 
 
-@pytest.mark.parametrize("cut", [20, 60, 500])
+@pytest.mark.parametrize("cut", [20, 60, 100])
 def test_a_file_that_broke_off_is_refused_and_not_read_as_zeros(tmp_path, cut):
     path = lakes.write_era5(tmp_path / "era5.nc") if cut == 20 else era5.old(tmp_path)[0]
     whole = path.read_bytes()

@@ -106,3 +106,31 @@ def test_missing_values_contradict_nothing():
     empty = xr.Dataset({"t2m": stored([NAN, NAN], "f4")})
 
     assert raw.checked(empty).compute().t2m.isnull().all()
+
+
+def test_a_range_in_the_units_of_the_values_is_no_range_of_the_stored_numbers():
+    da = xr.DataArray(
+        np.array([0, 5000, 9000], np.int16),
+        dims="x",
+        attrs={"scale_factor": 0.01, "add_offset": 250.0, "valid_range": np.array([240.0, 330.0])},
+    )
+    # NUG, valid_range: of the type of the scale and wider than the stored numbers, it is unpacked.
+    np.testing.assert_allclose(raw.numbers(da), [250.0, 300.0, np.nan])
+
+
+@pytest.mark.parametrize("fill", [np.nan, "none", 0.5, 1e20])
+def test_a_missing_value_that_no_stored_integer_can_be_takes_none_away(fill):
+    da = xr.DataArray(np.array([0, 1], np.int16), dims="x", attrs={"missing_value": fill})
+    np.testing.assert_array_equal(raw.numbers(da), [0.0, 1.0])
+
+
+def test_a_fill_value_of_32_bits_is_found_among_numbers_of_64():
+    da = xr.DataArray([1.0, 1e20], dims="x", attrs={"missing_value": np.float32(1e20)})
+    np.testing.assert_array_equal(raw.numbers(da), [1.0, np.nan])
+
+
+def test_shares_that_are_said_to_be_per_cents_are_refused_when_computed():
+    said = xr.DataArray([0.2, 0.9], dims="x").chunk()
+    np.testing.assert_allclose(raw.from_per_cent(said * 100, ""), [0.2, 0.9])
+    with pytest.raises(SourceError, match="a.nc, variable 'cl'.*found 0.9 at most"):
+        raw.from_per_cent(said, "a.nc, variable 'cl'").compute()

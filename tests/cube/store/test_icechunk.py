@@ -111,3 +111,30 @@ def test_a_session_with_changes_cannot_be_written_by_other_processes(tmp_path):
         pytest.raises(StoreError, match="pass the repository"),
     ):
         write(product(), session, progress=False)
+
+
+def test_a_url_names_a_repository_on_disk(tmp_path):
+    for url in (f"icechunk+{tmp_path / 'a'}", f"icechunk+file://{tmp_path / 'b'}"):
+        save(product(), url)
+        save(product(), url)  # all is there
+        place = url.removeprefix("icechunk+").removeprefix("file://")
+        opened = icechunk.Repository.open(icechunk.local_filesystem_storage(place))
+        xr.testing.assert_equal(read(opened).load(), product().compute())
+        assert messages(opened)[-1] == "xlsbc: complete"
+
+
+def test_a_url_names_a_repository_on_s3():
+    import boto3
+
+    from tests import servers
+
+    with servers.s3():
+        boto3.client("s3").create_bucket(Bucket="ice-of-a-url")
+        url = "icechunk+s3://ice-of-a-url/somewhere"
+        save(product(), url)
+        assert verify(url, progress=False) == 12 + 1
+
+
+def test_a_url_of_another_storage_is_refused():
+    with pytest.raises(StoreError, match=r"expected icechunk\+s3://, .* found icechunk\+ftp://x"):
+        save(product(), "icechunk+ftp://x")

@@ -16,7 +16,8 @@ import dask
 import numpy as np
 import xarray as xr
 
-from ...errors import SourceError
+from ...errors import LsbcError, SourceError
+from ..ingest.source import FETCH_AGAIN
 from ..store.layout import Array, Index, decoded, encoded
 from ..store.regions import Receipts
 from ..store.storage import Objects, checksum
@@ -207,7 +208,7 @@ def gathered(
         inside = [(p >= r.start) & (p < r.stop) for p, r in zip(piece.places, region, strict=True)]
         if not all(each.any() for each in inside):
             continue
-        values = computed(piece.values, inside).astype(array.dtype, copy=False)
+        values = computed(piece, inside, array.name).astype(array.dtype, copy=False)
         any_value = array.dtype.kind != "f" or bool((values == values).any())
         known[array.name, piece.source] |= any_value
         if whole is None and values.shape == shape and is_in_order(piece, inside):
@@ -221,12 +222,28 @@ def gathered(
     return np.full(shape, missing(array), array.dtype) if whole is None else whole
 
 
-def computed(data: Any, inside: Sequence[np.ndarray]) -> np.ndarray:
-    """The values of a piece in a region."""
+def computed(piece: Piece, inside: Sequence[np.ndarray], name: str) -> np.ndarray:
+    """The values of a piece in a region.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be read there.
+    """
+    data = piece.values
     for axis, chosen in enumerate(inside):
         if not chosen.all():
             data = data[(slice(None),) * axis + (as_slice(np.flatnonzero(chosen)),)]
-    return np.asarray(data.compute(scheduler="threads") if hasattr(data, "compute") else data)
+    try:
+        return np.asarray(data.compute(scheduler="threads") if hasattr(data, "compute") else data)
+    except LsbcError:
+        raise
+    except Exception as error:  # every reader has its own
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise SourceError(
+            f"{piece.source} cannot be read",
+            [f"{piece.source}, variable {name!r}: expected values; found {cause}; {FETCH_AGAIN}"],
+        ) from error
 
 
 def is_in_order(piece: Piece, inside: Sequence[np.ndarray]) -> bool:

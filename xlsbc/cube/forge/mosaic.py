@@ -152,6 +152,12 @@ def mosaic(footprints: Iterable[Footprint], chunks: Mapping[str, int]) -> Mosaic
         for name, (held, _, _) in fields.items()
     }
     notes = [note for dim in axes if (note := gap(dim, axes[dim]))]
+    notes += [
+        note
+        for name, (held, _, _) in fields.items()
+        for dim in held
+        if (note := lack(name, dim, axes[dim], parts))
+    ]
     template = hollow(fields, axes, parts, chunks)
     template.attrs = together([part.attrs for part in parts])
     return Mosaic(template, axes, cut, tuple(notes))
@@ -286,9 +292,24 @@ def gap(dim: str, values: np.ndarray) -> str | None:
     missing = np.setdiff1d(expected, values)
     if not missing.size:
         return None
-    shown = ", ".join(str(each)[:10] for each in missing[:6])
-    more = f" and {missing.size - 6} more" if missing.size > 6 else ""
-    return f"{dim!r} has gaps: {shown}{more} are in no file"
+    return f"{dim!r} has gaps: {told(missing)} are in no file"
+
+
+def lack(name: str, dim: str, values: np.ndarray, parts: Sequence[Footprint]) -> str | None:
+    """A sentence about steps of an axis at which other variables have files, and this has none."""
+    if values.dtype.kind not in "Mi":
+        return None
+    own = np.unique(
+        np.concatenate([part.coords[dim].values for part in parts if name in part.variables])
+    )
+    missing = np.setdiff1d(values, own)
+    return f"{name!r} is in no file at {told(missing)} of {dim!r}" if missing.size else None
+
+
+def told(steps: np.ndarray) -> str:
+    """Some of many steps in words."""
+    shown = ", ".join(str(each)[:10] for each in steps[:6])
+    return f"{shown} and {steps.size - 6} more" if steps.size > 6 else shown
 
 
 def steps_between(values: np.ndarray) -> np.ndarray:

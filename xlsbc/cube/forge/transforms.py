@@ -8,9 +8,12 @@ by the order of their names; and nothing opens before the store is complete.
 
 from __future__ import annotations
 
+import re
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import translate
 from glob import has_magic
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -23,7 +26,7 @@ from pangeo_forge_recipes.patterns import FilePattern, FileType, pattern_from_fi
 from pangeo_forge_recipes.storage import CacheFSSpecTarget, FSSpecTarget
 from pangeo_forge_recipes.transforms import RequiredAtRuntimeDefault
 
-from ...errors import LsbcError, SourceError
+from ...errors import LsbcError, SourceError, SourceWarning
 from ..ingest.opening import open_source
 from . import blocks, progress
 from .mosaic import Footprint, footprint
@@ -31,6 +34,10 @@ from .settings import settings
 from .target import Target, open_target
 
 __all__ = ["Conform", "OpenURLWithFSSpec", "OpenWithXarray", "StoreToZarr", "input_pattern"]
+
+
+DATA = ("*.nc", "*.nc4", "*.cdf", "*.grib*", "*.grb*", "*.tif", "*.tiff", "*.hdf", "*.h5", "*.zarr")
+"""Names of files that a recipe does not pass over in silence."""
 
 
 class Located(NamedTuple):
@@ -80,18 +87,40 @@ def input_pattern(
 def list_input(root: str, globs: Iterable[str]) -> list[str]:
     """Addresses of the files under a folder or URL whose names fit."""
     fs, path = fsspec.core.url_to_fs(root)
-    if has_magic(path):
-        found = set(fs.glob(path))
-    elif fs.isfile(path) or is_zarr(fs, path):
+    if fs.isfile(path) or is_zarr(fs, path):
         return [root]
+    if has_magic(path) and not fs.isdir(path):
+        found = set(fs.glob(path))
     else:
-        found = {name for glob in globs for name in fs.glob(f"{path.rstrip('/')}/**/{glob}")}
+        found = held_under(fs, path.rstrip("/"), globs)
     if not found:
         names = " or ".join(globs)
         problem = f"{root}: expected files named {names}; found none; correct --input"
         raise SourceError("the recipe has no input", [problem])
+    if left := sorted({name for name in data_under(fs, path) if name not in found}):
+        shown = ", ".join(name.rpartition("/")[2] for name in left[:6])
+        more = f" and {len(left) - 6} more" if len(left) > 6 else ""
+        text = f"{root}: {shown}{more} are not taken; they are not called {' or '.join(globs)}"
+        warnings.warn(text, SourceWarning, stacklevel=3)
     local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
     return sorted(name if local else fs.unstrip_protocol(name) for name in found)
+
+
+def held_under(fs: Any, folder: str, globs: Iterable[str]) -> set[str]:
+    """Files under a folder, and Zarr stores, whose names fit, in whatever case they are written."""
+    patterns = [re.compile(translate(glob.lower())) for glob in globs]
+    held = fs.find(folder, withdirs=True) if fs.exists(folder) else []
+    return {
+        name
+        for name in held
+        if any(p.match(name.rstrip("/").rpartition("/")[2].lower()) for p in patterns)
+        and ".zarr/" not in name.removeprefix(folder)
+    }
+
+
+def data_under(fs: Any, folder: str) -> set[str]:
+    """Files under a folder that are called as data are; none of what wildcards have chosen from."""
+    return held_under(fs, folder.rstrip("/"), DATA) if fs.isdir(folder) else set()
 
 
 def is_zarr(fs: Any, path: str) -> bool:

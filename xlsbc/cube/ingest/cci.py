@@ -29,7 +29,7 @@ import xarray as xr
 from ...errors import SourceError, SourceWarning
 from .. import legends, regrid, schema, vocabulary
 from . import raw
-from .landmap import class_shares, geographic, pixels
+from .landmap import class_shares, geographic, pixels, remark_on_year
 from .opening import source_of
 
 __all__ = ["land_cover", "plant_functional_types"]
@@ -158,7 +158,9 @@ def plant_functional_types(ds: xr.Dataset) -> xr.Dataset:
     mean = mean.assign_coords(lc_class=legends.LC.coordinate("lc_class"))
     # The attributes are those of one type; drop them for those of all.
     mean = mean.drop_attrs(deep=False)
-    mean = mean.assign_attrs(vocabulary.attributes("lc_fraction"), comment=FAR_OFF)
+    remarks = [FAR_OFF, remark_on_year(ds, TYPES["bare"], shares["year"].values)]
+    comment = "; ".join(filter(None, remarks))
+    mean = mean.assign_attrs(vocabulary.attributes("lc_fraction"), comment=comment)
     cube = xr.Dataset({"lc_fraction": mean}, attrs=FUNCTIONAL_TYPES)
     return raw.checked(schema.conform(cube), source_of(ds), tolerance=1e-5)
 

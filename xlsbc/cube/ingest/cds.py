@@ -14,10 +14,13 @@ import xarray as xr
 from ...errors import CubeError, SourceError
 from .. import schema
 from ..axes import read_axes
+from ..times import read_times
 
 __all__ = ["at_starts", "conformed", "decimal", "final", "parameter", "read_times_and_degrees"]
 
 
+LONGEST_STEP = 32
+"""Days, above any month: bounds that are further from their times are those of something else."""
 ABSOLUTE = "day as %Y%m%d"
 """Units of the times that CDO calls absolute: 20200101.25 is 06:00 of that day."""
 
@@ -48,16 +51,18 @@ def at_starts(part: xr.Dataset, ds: xr.Dataset) -> xr.Dataset:
     A mean that is stamped at its end, the first of the next month, would be a month late.
     """
     for dim in part.dims:
-        bounds = str(part[dim].attrs.get("bounds", "")) if dim in part.coords else ""
-        if bounds in ds.variables and ds[bounds].dims[:1] == (dim,) and ds[bounds].ndim == 2:
-            stamps, ends = part[dim].values, ds[bounds].values
-            low, high = ends.min(axis=1), ends.max(axis=1)
-            if (
-                ds[bounds].attrs.get("units", part[dim].attrs.get("units"))
-                == part[dim].attrs.get("units")
-                and ((low <= stamps) & (stamps <= high)).all()
-            ):
-                part = part.assign_coords({dim: (dim, low, part[dim].attrs)})
+        name = str(part[dim].attrs.get("bounds", "")) if dim in part.coords else ""
+        if name not in ds.variables or ds[name].dims[:1] != (dim,) or ds[name].ndim != 2:
+            continue
+        # Bounds have the units of their coordinate, unless they say others.
+        attrs = part[dim].attrs | ds[name].attrs
+        first = xr.DataArray(ds[name].values[:, 0], dims=(dim,), name=dim, attrs=attrs)
+        starts, stamps = read_times(first), read_times(part[dim])
+        if not isinstance(starts, np.ndarray) or not isinstance(stamps, np.ndarray):
+            continue
+        behind = (stamps - starts) / np.timedelta64(1, "D")
+        if ((behind >= 0) & (behind <= LONGEST_STEP)).all():
+            part = part.assign_coords({dim: (dim, starts.astype("datetime64[ns]"))})
     return part
 
 

@@ -130,17 +130,17 @@ def _columns(
 def _numbers(
     file: str, rows: Sequence[Sequence[str]], columns: Sequence[int], what: str
 ) -> np.ndarray:
-    if rows and len(rows[-1]) < len(rows[0]):
-        problem = (
-            f"{file}: expected {len(rows[0])} cells in the last row; found {len(rows[-1])}, cut off "
-            f"at {','.join(rows[-1])!r}; {FETCH_AGAIN}"
-        )
-        raise SourceError(f"{Path(file).name} is cut off", [problem])
     try:
         table = [[float(row[column]) for column in columns] for row in rows]
     except (IndexError, ValueError) as error:
         problem = f"{file}: expected numbers in {what}; found others ({error}); {FETCH_AGAIN}"
         raise SourceError(f"{Path(file).name} cannot be read", [problem]) from error
+    if rows and len(rows[-1]) < len(rows[0]):
+        problem = (
+            f"{file}: expected {len(rows[0])} cells in the last row; found {len(rows[-1])}, cut "
+            f"off at {rows[-1][-1]!r}; {FETCH_AGAIN}"
+        )
+        raise SourceError(f"{Path(file).name} is cut off", [problem])
     return np.array(table, float).reshape(-1, len(columns))
 
 

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,7 @@ MOST_RAIN = 0.5 / 86.4
 LEAST_SUN, SUNNY = 0.5, 55.0
 """W m-2, below any monthly mean up to that latitude: at 55 degrees 45 W m-2 reach the top of the
 atmosphere in December, and the darkest clouds let some per cent of them pass."""
+MANY_RISES = 10  # hours; so often without a fall in the same day, chance is no reason
 # Packed integers leave a little less than nothing of rain and of sun.
 PACKING = 1e-5
 
@@ -170,19 +172,28 @@ def hourly(ds: xr.Dataset) -> xr.Dataset:
     return _forcing(ds, "hour", "ERA5", "hourly")
 
 
-def arco(ds: xr.Dataset) -> xr.Dataset:
+def arco(ds: xr.Dataset, period: Sequence[int] | None = None) -> xr.Dataset:
     """Monthly means of ARCO-ERA5, as forcing; as `hourly`.
 
     Times outside the store's own ``valid_time_start`` and ``valid_time_stop`` hold nothing and are
-    left out.
+    left out, and so is what lies outside `period`, first and last year: of 85 years of hours even
+    the names of the chunks are many.
     """
     first, last = ds.attrs.get("valid_time_start"), ds.attrs.get("valid_time_stop")
-    if first and last and "time" in ds.dims:
+    spans = [(np.datetime64(first, "D"), np.datetime64(last, "D"))] if first and last else []
+    if period is not None:
+        ends = f"{period[0]:04d}-01-01", f"{period[1]:04d}-12-31"
+        spans.append((np.datetime64(ends[0]), np.datetime64(ends[1])))
+    if spans and "time" in ds.dims:
         where, encoding = source_of(ds), ds.encoding
-        days = cds.read_times_and_degrees(ds[["time"]], where)["time"].values.astype(
-            "datetime64[D]"
-        )
-        ds = ds.isel(time=(days >= np.datetime64(first, "D")) & (days <= np.datetime64(last, "D")))
+        times = cds.read_times_and_degrees(ds[["time"]], where)["time"].values
+        days = times.astype("datetime64[D]")
+        inside = np.all([(days >= low) & (days <= high) for low, high in spans], axis=0)
+        held = np.flatnonzero(inside)
+        if not held.size:
+            problem = f"{where}, 'time': expected hours of {period}; found none; correct the period"
+            raise SourceError("the store has nothing to give", [problem])
+        ds = ds.isel(time=slice(int(held[0]), int(held[-1]) + 1))
         ds.encoding = encoding
     return _forcing(ds, "hour", "ARCO-ERA5", "arco")
 
@@ -237,7 +248,10 @@ def _forcing(ds: xr.Dataset, step: Step, product: str, function: str) -> xr.Data
         "history": f"xlsbc.cube.ingest.era5.{function}: values in CF units, stamps at the start",
     }
     if step == "hour":
+        hourly = part
         part, left_out = _means(part, where)
+        if product == "ERA5":  # ARCO-ERA5 is one store, known to hold amounts of an hour
+            part = _refuse_growing(part, hourly, where)
         comments += left_out
     if comments:
         attrs["comment"] = "; ".join(comments)
@@ -268,6 +282,45 @@ def _means(part: xr.Dataset, where: str) -> tuple[xr.Dataset, list[str]]:
     told = [f"{each} ({', '.join(names)})" for each, names in left_out.items()]
     said = f"{_file(where)}: months that are not complete are left out: {', '.join(told)}"
     return xr.Dataset(means), [said] if told else []
+
+
+def _refuse_growing(means: xr.Dataset, part: xr.Dataset, where: str) -> xr.Dataset:
+    """The means, which raise when computed if amounts grow all day long, as in ERA5-Land.
+
+    Its grid tells that file by file, but not where a single pixel was cut from it.
+    """
+    made = {}
+    for name, da in part.data_vars.items():
+        found, times = times_of(da) or ("time", np.array([], "datetime64[ns]"))
+        dim = str(found)
+        if name not in means or not PARAMETERS[str(name)].amount or times.size < 2:
+            continue
+        days = (times - np.timedelta64(1, "h")).astype("datetime64[D]")
+        same = xr.DataArray(days[1:] == days[:-1], dims=dim)
+        steps = da.drop_vars(dim).diff(dim).where(same)
+        falls, rises = (steps < 0).sum(dim), (steps > 0).sum(dim)
+        made[name] = xr.apply_ufunc(
+            _growing,
+            means[name],
+            falls.drop_vars(list(falls.coords)),
+            rises.drop_vars(list(rises.coords)),
+            kwargs={"what": f"{where}, variable {name!r}"},
+            dask="parallelized",
+            output_dtypes=[means[name].dtype],
+            keep_attrs="override",
+        ).transpose(*means[name].dims)
+    return means.assign(made)
+
+
+def _growing(means: np.ndarray, falls: np.ndarray, rises: np.ndarray, what: str) -> np.ndarray:
+    rising = rises >= MANY_RISES
+    if (rising & (falls == 0)).sum() > rising.sum() / 2:
+        problem = (
+            f"{what}: expected amounts of an hour each; found amounts that grow from 00 UTC on and "
+            "never fall within a day, as those of ERA5-Land; use its monthly means"
+        )
+        raise SourceError("values contradict their units", [problem])
+    return means
 
 
 def _assumed(part: xr.Dataset, step: Step, where: str) -> list[str]:
@@ -315,8 +368,8 @@ def _sun(values: np.ndarray, sunny: np.ndarray, what: str) -> np.ndarray:
     if np.fmin.reduce(found, axis=None, initial=np.inf) < LEAST_SUN:
         problem = (
             f"{what}: expected monthly means of {LEAST_SUN:g} W m-2 and more within {SUNNY:g} "
-            f"degrees of the equator; found {np.nanmin(found):.2g}; the numbers are not in the units "
-            "that the file states, perhaps W m-2 in place of J m-2"
+            f"degrees of the equator; found {np.nanmin(found):.2g}; the numbers are not in the "
+            "units that the file states, perhaps W m-2 in place of J m-2"
         )
         raise SourceError("values contradict their units", [problem])
     return values

@@ -10,6 +10,9 @@ import numpy as np
 from ...errors import GridError
 from ..grid import lattice_step, spacing
 
+STEP = 1 / 120
+"""Of the target grid, degrees."""
+
 # A side of a box that misses a pixel border by less than this part of a pixel lies on it.
 TOUCH = 1e-6
 
@@ -19,7 +22,7 @@ SNAP = 5e-3
 
 
 def axes(
-    west: float, south: float, east: float, north: float, step: float = 1 / 120
+    west: float, south: float, east: float, north: float, step: float = STEP
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixel centres of the global lattice whose pixels touch a box.
 
@@ -160,15 +163,22 @@ class Axis:
 
 
 def pair(
-    first: np.ndarray, second: np.ndarray, names: tuple[str, str] = ("latitude", "longitude")
+    first: np.ndarray,
+    second: np.ndarray,
+    names: tuple[str, str] = ("latitude", "longitude"),
+    step: float = math.nan,
 ) -> tuple[Axis, Axis]:
     """Axes of a grid; where one has a single cell, that is as large as those of the other.
+
+    If both have, it is of `step`.
 
     Raises
     ------
     GridError
         As `Axis.of`.
     """
+    if np.size(first) == np.size(second) == 1:
+        return Axis.of(first, names[0], step=-step), Axis.of(second, names[1], step=step)
     if np.size(first) == 1 < np.size(second):
         other = Axis.of(second, names[1])
         return Axis.of(first, names[0], step=_median_step(other)), other

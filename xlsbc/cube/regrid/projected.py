@@ -14,7 +14,7 @@ from scipy import sparse
 
 from .. import native
 from .blocks import Window, centres, mean, regrid, result_type
-from .lattice import Axis, pair
+from .lattice import STEP, Axis, pair
 from .overlap import AT_ONCE, Matrix, intervals
 
 # Points along a side of a block, by which its window of the source is found.
@@ -70,7 +70,7 @@ def from_projected(
     """
     dtype = result_type(da)
     source = pair(*centres(da, ("y", "x")), ("y", "x"))
-    target = pair(np.asarray(latitude), np.asarray(longitude))
+    target = pair(np.asarray(latitude), np.asarray(longitude), step=STEP)
     scheme = Projected.between(source, target, native.pyproj().CRS.from_user_input(crs).to_wkt())
     compute = partial(mean, least=least, dtype=dtype)
     return regrid(da, ("y", "x"), scheme, compute, latitude, longitude, dtype=dtype)

@@ -14,7 +14,7 @@ import xarray as xr
 from scipy import sparse
 
 from .blocks import Window, centres, mean, regrid, result_type, side
-from .lattice import Axis, pair
+from .lattice import STEP, Axis, pair
 from .overlap import Overlap, Separable, intervals, overlap, window, zone
 
 
@@ -90,7 +90,7 @@ class Rectilinear:
             As `conservative`.
         """
         source = pair(*centres(da, ("latitude", "longitude")))
-        target = pair(np.asarray(latitude), np.asarray(longitude))
+        target = pair(np.asarray(latitude), np.asarray(longitude), step=STEP)
         return cls(*source, *target, side([axis.smallest() for axis in source], target))
 
     def windows(self, rows: slice, columns: slice) -> list[Window]:

@@ -18,7 +18,7 @@ import xarray as xr
 from scipy import sparse
 
 from .blocks import Window, centres, mean, regrid, result_type, side
-from .lattice import Axis, pair
+from .lattice import STEP, Axis, pair
 from .overlap import Matrix, intervals, overlap, window, zone
 
 # Source cells along the side of a window: the weights of each row of them are its own.
@@ -64,7 +64,7 @@ def from_sinusoidal(
     """
     dtype = result_type(da)
     source = pair(*centres(da, ("y", "x")), ("y", "x"))
-    target = pair(np.asarray(latitude), np.asarray(longitude))
+    target = pair(np.asarray(latitude), np.asarray(longitude), step=STEP)
     metres = np.deg2rad(radius)
     finest = [axis.smallest() / metres for axis in source]
     scheme = Sinusoidal(*source, *target, radius, side(finest, target, REACH))

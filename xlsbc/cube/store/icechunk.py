@@ -4,11 +4,12 @@ With a repository each year is committed when it is whole, so that a write goes 
 year; workers of a cluster write into forks of the session, which are merged. Into a session all is
 written without a commit, which is its owner's.
 
-Nothing here imports icechunk: who has a repository has it.
+icechunk is imported for URLs only: who has a repository has it.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Mapping
 from typing import Any
@@ -19,14 +20,57 @@ from zarr.core.sync import sync
 from xlsbc.cube.store.storage import Objects
 from xlsbc.errors import StoreError
 
-__all__ = ["Commits", "is_repository"]
+__all__ = ["Commits", "is_repository", "repository_at"]
 
 BRANCH = "main"
+
+SCHEME = "icechunk+"
+"""What stands before the URL of a repository."""
 
 
 def is_repository(place: Any) -> bool:
     """Whether something is an Icechunk repository or session."""
     return hasattr(place, "writable_session") or hasattr(place, "snapshot_id")
+
+
+def repository_at(url: str) -> Any:
+    """The repository at ``icechunk+s3://bucket/prefix``, ``+gs://``, ``+file://`` or ``+PATH``.
+
+    Made if there is none; credentials and ``AWS_ENDPOINT_URL`` come from the environment.
+
+    Raises
+    ------
+    StoreError
+        If icechunk is not installed, or knows no such storage.
+    """
+    try:
+        import icechunk
+    except ImportError as error:
+        raise StoreError(f"{url} needs icechunk; pip install 'xlsbc[icechunk]'") from error
+    plain = url.removeprefix(SCHEME)
+    scheme, separator, rest = plain.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    if not separator or scheme == "file":
+        storage = icechunk.local_filesystem_storage(rest if separator else plain)
+    elif scheme == "s3":
+        endpoint = os.environ.get("AWS_ENDPOINT_URL")
+        storage = icechunk.s3_storage(
+            bucket=bucket,
+            prefix=prefix,
+            from_env=True,
+            endpoint_url=endpoint,
+            region=os.environ.get("AWS_DEFAULT_REGION"),
+            allow_http=bool(endpoint and endpoint.startswith("http://")),
+            force_path_style=endpoint is not None,
+        )
+    elif scheme in ("gs", "gcs"):
+        storage = icechunk.gcs_storage(bucket=bucket, prefix=prefix, from_env=True)
+    else:
+        raise StoreError(
+            f"expected {SCHEME}s3://, {SCHEME}gs:// or {SCHEME}file://; found {url}; open the "
+            "repository with icechunk, and pass it"
+        )
+    return icechunk.Repository.open_or_create(storage)
 
 
 class Commits(Objects):

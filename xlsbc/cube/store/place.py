@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xlsbc.cube.store.icechunk import Commits, is_repository
+from xlsbc.cube.store.icechunk import SCHEME, Commits, is_repository, repository_at
 from xlsbc.cube.store.ledger import ROOT, Plan, read_plan, refuse
 from xlsbc.cube.store.storage import Objects, local_path
 
@@ -16,6 +16,8 @@ __all__ = ["move", "objects_at", "settle"]
 
 def objects_at(url: Any, options: Mapping[str, Any] | None = None) -> Objects:
     """The objects under a URL, or in an Icechunk repository or session."""
+    if isinstance(url, str) and url.startswith(SCHEME):
+        url = repository_at(url)
     return Commits(url) if is_repository(url) else Objects(str(url).rstrip("/"), options)
 
 

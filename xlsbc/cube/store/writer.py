@@ -72,8 +72,8 @@ def write(
         A cube or prediction, lazy or not. Its chunks become the stored ones; sides longer than
         512 pixels become shards, where they can be halved, or cut into other equal parts.
     url
-        Any fsspec URL; or an Icechunk repository, where every year is a commit, or a writable
-        session of one, which is left to commit.
+        Any fsspec URL; or an Icechunk repository, where every year is a commit, by itself or as
+        ``icechunk+s3://bucket/prefix``; or a writable session of one, which is left to commit.
     resume
         Whether to go on with what the same write left: finished regions are read again, and
         computed again only where they are damaged. A store that is complete is left as it is.
