@@ -89,7 +89,7 @@ def test_the_version_is_the_same_wherever_it_stands():
 
 def test_every_import_of_the_package_is_declared():
     declared = {Requirement(text).name for text in PROJECT["dependencies"]}
-    for extra in ("gpu", "recipes", "train", "serve"):
+    for extra in ("gpu", "icechunk", "recipes", "train", "serve"):
         declared |= {Requirement(text).name for text in EXTRAS[extra]}
     normal = {name.lower().replace("_", "-") for name in declared}
     owners = metadata.packages_distributions()
