@@ -24,6 +24,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 # conda-forge's name where it is not PyPI's in lower case
 CONDA_NAMES = {
     "cf-xarray": "cf_xarray",
+    "docstring-parser": "docstring_parser",
     "eccodes": "python-eccodes",
     "matplotlib": "matplotlib-base",
     "torch": "pytorch",

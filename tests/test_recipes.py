@@ -332,6 +332,29 @@ def test_a_runner_that_there_is_not_is_named(tmp_path):
         quietly("co2", tmp_path, tmp_path / "co2.zarr", runner="NopeRunner")
 
 
+def test_options_that_would_do_nothing_are_refused(tmp_path):
+    co2.write(tmp_path)
+    with pytest.raises(SourceError, match=r"\(1\) region: .* takes none.*\(2\) prune: .* found 0"):
+        quietly("co2", tmp_path, tmp_path / "a.zarr", region=[0, 0, 1, 1], prune=0)
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_a_bucket_that_is_not_there_and_a_server_that_does_not_answer_are_named(tmp_path, bucket):
+    for place in ("s3://no-such-bucket/raw", "http://127.0.0.1:1/raw.nc"):
+        with pytest.raises(SourceError, match=f"{place}: expected file"):
+            quietly("co2", place, tmp_path / "a.zarr")
+
+
+def test_flags_need_no_value(tmp_path, capsys, monkeypatch):
+    co2.write(tmp_path)
+    words = ["xlsbc", "recipe", "run", "co2", "--input", str(tmp_path)]
+    words += ["--overwrite", "--output", str(tmp_path / "a.zarr"), "--append"]
+    monkeypatch.setattr(sys, "argv", words)
+    main()
+
+    assert capsys.readouterr().out.strip().endswith("a.zarr")
+
+
 def test_a_recipe_that_is_not_there_is_answered_with_those_that_are():
     with pytest.raises(SourceError, match="name one of arco_era5, bhima, c3s_lai"):
         feedstock("era6")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from xlsbc.cube.store.reading import open_cube
@@ -155,7 +156,7 @@ def recipe_run(
     options: dict[str, Any] = {"prune": prune, "append": append, "overwrite": overwrite}
     options |= {"region": region, "period": period}
     warnings.showwarning = told  # by default with the line of our code, which is no one's concern
-    print(run(name, input, output, runner=runner, **options))
+    print(run(name, input, output, runner=runner, progress=sys.stderr.isatty(), **options))
 
 
 def catalog_list(catalog: str | None = None) -> None:
@@ -205,6 +206,8 @@ def told(message: Warning | str, category: type[Warning], *_: Any, **__: Any) ->
     print(f"{category.__name__}: {message}", file=sys.stderr)
 
 
+FLAGS = ("--append", "--overwrite")
+
 COMMANDS: dict[str, Any] = {
     "quickstart": quickstart,
     "recipe": {
@@ -231,7 +234,16 @@ def main() -> None:
     from jsonargparse import auto_cli
 
     try:
-        auto_cli(COMMANDS, prog="xlsbc")
+        auto_cli(COMMANDS, args=[*with_values(sys.argv[1:])], prog="xlsbc")
     except LsbcError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        sys.exit(130)
+
+
+def with_values(words: list[str]) -> Iterator[str]:
+    """The words of a command line; a flag without a value is true."""
+    for word, after in zip(words, [*words[1:], "--"], strict=True):
+        yield f"{word}=true" if word in FLAGS and after.startswith("-") else word

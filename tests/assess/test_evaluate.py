@@ -231,6 +231,16 @@ def test_a_lazy_prediction_is_read_once(prediction, reference):
     assert sorted(reads) == ["lai"] * 6 + ["lc_fraction"] * 3 + ["lu_fraction"] * 3
 
 
+def test_years_that_only_the_prediction_has_are_not_scored(prediction, reference):
+    years = reference["year"].values[1:]
+    shorter = reference.sel(year=years, time=reference["time"].dt.year.isin(years))
+
+    expected = evaluate(
+        prediction.sel(year=years, time=prediction["time"].dt.year.isin(years)), shorter
+    )
+    xr.testing.assert_identical(evaluate(prediction, shorter), expected)
+
+
 def test_every_mismatch_is_listed_at_once(prediction, reference):
     where, train = make_split(reference)
     other = prediction.assign_coords(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import xarray as xr
 
 from ..errors import CubeError
@@ -74,6 +75,7 @@ def evaluate(
         attribute ``xlsbc_given`` names what was given: that is not scored.
     reference
         Conformed cube with the same variables on the same grid; it may hold more times and years.
+        Those that only the prediction has are not scored.
     where
         ``(latitude, longitude)``, True in the held-out pixels, which are scored; all by default.
     train
@@ -100,6 +102,7 @@ def evaluate(
     extra = _as_datasets(baselines or {})
     given = str(pred.attrs.get("xlsbc_given", "")).split()
     names = [n for n in _TARGETS if n in pred and n in reference and n not in given]
+    pred = _shared(pred, reference)
     _require(pred, reference, names, extra, {"where": where, "train": train}, given)
 
     reference = _in_blocks(reference)
@@ -110,6 +113,17 @@ def evaluate(
     described = [_DESCRIPTIONS.get(name, "given by the caller") for name in products]
     table = table.assign_coords(description=("product", described))
     return table.assign_attrs(_facts(pred, where, train, given))
+
+
+def _shared(pred: xr.Dataset, reference: xr.Dataset) -> xr.Dataset:
+    """The prediction at the times and years that the reference has as well, if there are any."""
+    chosen = {}
+    for dim in ("time", "year"):
+        if dim in pred.indexes and dim in reference.indexes:
+            both = np.intersect1d(pred[dim].values, reference[dim].values)
+            if 0 < both.size < pred.sizes[dim]:
+                chosen[dim] = both
+    return pred.sel(chosen)
 
 
 def _simple_products(

@@ -155,6 +155,7 @@ def run(
     from .forge.settings import Settings
 
     found = feedstock(name)
+    refuse_options(found, {"region": region, "period": period}, prune)
     told = Settings(input, output, prune, overwrite, append, region, period)
     with environment(told.environment()):
         for entry in found.recipes:
@@ -163,6 +164,26 @@ def run(
             with bar.shown(entry.id, not progress):
                 execute(recipe, runner)
     return output
+
+
+def refuse_options(found: Feedstock, options: dict[str, Any], prune: int | None) -> None:
+    """Raise where an option would have no effect.
+
+    Raises
+    ------
+    SourceError
+        With every one of them.
+    """
+    problems = []
+    code = "".join(path.read_text(encoding="utf-8") for path in found.folder.glob("*.py"))
+    for option, value in options.items():
+        takes = "cube_options()," in code or f'cube_options()["{option}"]' in code
+        if value is not None and not (takes or "cube_options())" in code):
+            problems.append(f"{option}: the recipe {found.name!r} takes none; leave it out")
+    if prune is not None and prune < 1:
+        problems.append(f"prune: expected a number of files from 1 on; found {prune}")
+    if problems:
+        raise SourceError("the recipe cannot be run so", problems)
 
 
 def execute(recipe: Any, runner: str) -> None:
@@ -196,12 +217,22 @@ OURS = re.compile(r"xlsbc\.errors\.\w+: (.*)")
 """An error of ours as the last line of a traceback that another runner hands on as text."""
 
 
-def unwrapped(error: Exception) -> Exception:
+def unwrapped(error: Exception) -> BaseException:
     """The error of ours in what a runner raised, else that itself."""
     if isinstance(error, LsbcError):
         return type(error)(WHERE.sub("", error.summary), error.problems)
+    if "KeyboardInterrupt" in str(error):
+        return KeyboardInterrupt()
     told = OURS.findall(WHERE.sub("", str(error)))
-    return SourceError(told[-1]) if told else error
+    if told:
+        return SourceError(told[-1])
+    if isinstance(error, OSError | ImportError):
+        what = WHERE.sub("", str(error)).splitlines() or [""]
+        return SourceError(
+            "the recipe cannot read or write",
+            [f"{type(error).__name__}: {what[0]}; see that input and output are within reach"],
+        )
+    return error
 
 
 @contextmanager

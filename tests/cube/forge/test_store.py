@@ -91,6 +91,15 @@ def test_tiles_make_a_map_in_which_what_no_file_has_is_missing(tmp_path):
     assert whole.t2m[:, :3, :3].isnull().all()
 
 
+def test_two_regions_in_one_store_are_told(tmp_path):
+    far = weather(year(2000))
+    far = far.assign_coords(lon=("lon", far.lon.values - 50.0, far.lon.attrs))
+
+    with pytest.warns(SourceWarning, match="'t2m': 2 boxes of files cover 7% of the whole grid"):
+        build([*parts(year(2000)), decode(far)], tmp_path / "a.zarr")
+    assert "2 boxes of files" in opened(tmp_path / "a.zarr").attrs["comment"]
+
+
 def test_variables_of_different_files_stand_side_by_side(tmp_path):
     t2m, d2m = parts(year(2000)), parts(year(2000), name="dew_point_temperature")
     build([*t2m, *d2m], tmp_path / "a.zarr")
@@ -211,9 +220,30 @@ def test_a_run_again_does_nothing_and_other_input_is_refused(tmp_path):
     build(parts(year(2000)), place)
 
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
-    with pytest.raises(CubeError, match="pass overwrite=True or another place"):
+    with pytest.raises(CubeError, match="the 1 files of this run make; found what 1 others made"):
         build(parts(year(2000), seed=2), place)
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
+
+
+def test_what_a_failed_run_left_gives_way_to_another(tmp_path):
+    place = tmp_path / "a.zarr"
+    with pytest.raises(SourceError, match="two files hold the same"):
+        build([*parts(year(2000)), *parts(year(2000), seed=1)], place)
+    assert (place / "xlsbc_ledger" / "zarr.json").exists()
+    build(parts(year(2001)), place)
+
+    xr.testing.assert_equal(opened(place), decode(weather(year(2001))))
+
+
+def test_a_folder_that_is_no_store_is_never_deleted(tmp_path):
+    place = tmp_path / "papers"
+    place.mkdir()
+    (place / "notes.txt").write_text("years of work")
+    with pytest.raises(CubeError, match="holds something that is no store; delete it"):
+        build(parts(year(2000)), place, overwrite=True)
+
+    assert (place / "notes.txt").read_text() == "years of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["papers"]
 
 
 def test_with_overwrite_the_old_store_gives_way(tmp_path):
@@ -255,6 +285,42 @@ def test_what_lies_before_the_store_cannot_be_appended(tmp_path):
 
     with pytest.raises(SourceError, match="found 2000-01-01, .* build the store anew"):
         build(parts(year(2000)), place, append_dim="forcing_time")
+
+
+def appending(place: Path, fragments: list[xr.Dataset], said: str) -> None:
+    """That these cannot be appended, and that nothing comes of it."""
+    before = digest(place)
+    with pytest.raises(SourceError, match=said):
+        build(fragments, place, append_dim="forcing_time")
+    assert digest(place) == before
+
+
+def test_another_box_or_grid_cannot_be_appended(tmp_path):
+    place = tmp_path / "a.zarr"
+    build(parts(year(2000)), place)
+    east = weather(year(2001))
+    east = east.assign_coords(lon=("lon", east.lon.values + 1.0, east.lon.attrs))
+    off = weather(year(2000))
+    off = off.assign_coords(lat=("lat", off.lat.values + 0.1, off.lat.attrs))
+
+    appending(place, [decode(east)], "expected 'forcing_longitude' from -10 to -8.5; found it")
+    appending(place, [decode(off)], "expected the grid of .*a.zarr")  # though no month is new
+
+
+def test_steps_without_a_variable_of_the_store_cannot_be_appended(tmp_path):
+    place = tmp_path / "a.zarr"
+    build([*parts(year(2000)), *parts(year(2000), name="dew_point_temperature")], place)
+
+    appending(place, parts(year(2001)), "expected 'd2m' at the new steps too; found it in no file")
+
+
+def test_to_a_store_without_the_dimension_nothing_can_be_appended(tmp_path):
+    place = tmp_path / "a.zarr"
+    build(parts(year(2000)), place)
+    before = digest(place)
+    with pytest.raises(SourceError, match="expected a store with 'year'; found forcing_time"):
+        build(parts(year(2000)), place, append_dim="year")
+    assert digest(place) == before
 
 
 def test_another_variable_cannot_be_appended(tmp_path):

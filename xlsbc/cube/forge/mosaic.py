@@ -6,6 +6,7 @@ Grids that disagree and fragments that hold the same are errors; gaps are told.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -32,6 +33,10 @@ JOINED = {
     "comment": "\n",
 }
 """Attributes of which the mosaic has what any fragment has, each once, and what stands between."""
+
+
+MOSTLY = 0.5
+"""Share of a grid that files of one region cover at least."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,9 @@ def mosaic(footprints: Iterable[Footprint], chunks: Mapping[str, int]) -> Mosaic
         for name, (held, _, _) in fields.items()
         for dim in held
         if (note := lack(name, dim, axes[dim], parts))
+    ]
+    notes += [
+        note for name, (held, _, _) in fields.items() if (note := sparse(name, held, axes, parts))
     ]
     template = hollow(fields, axes, parts, chunks)
     template.attrs = together([part.attrs for part in parts])
@@ -304,6 +312,26 @@ def lack(name: str, dim: str, values: np.ndarray, parts: Sequence[Footprint]) ->
     )
     missing = np.setdiff1d(values, own)
     return f"{name!r} is in no file at {told(missing)} of {dim!r}" if missing.size else None
+
+
+def sparse(
+    name: str,
+    dims: Sequence[str],
+    axes: Mapping[str, np.ndarray],
+    parts: Sequence[Footprint],
+) -> str | None:
+    """A sentence about a grid of which the files cover little: they are of several regions."""
+    grid = [dim for dim in dims if axes[dim].dtype.kind == "f"]
+    boxes = {
+        tuple((float(part.coords[d][0]), float(part.coords[d][-1]), part.sizes[d]) for d in grid)
+        for part in parts
+        if name in part.variables
+    }
+    covered = sum(math.prod(n for *_, n in box) for box in boxes)
+    whole = math.prod(axes[dim].size for dim in grid)
+    if len(boxes) < 2 or covered >= MOSTLY * whole:
+        return None
+    return f"{name!r}: {len(boxes)} boxes of files cover {covered / whole:.0%} of the whole grid"
 
 
 def told(steps: np.ndarray) -> str:

@@ -15,9 +15,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ...errors import SourceError, SourceWarning, StoreError
+from ...errors import CubeError, SourceError, SourceWarning, StoreError
 from ..store.layout import FAST_CODEC, OWN, Array, Layout, layout
-from ..store.ledger import PLAN, ROOT, Plan, as_json, digest, ledger, manifest, read_sums
+from ..store.ledger import (
+    PLAN,
+    ROOT,
+    Plan,
+    as_json,
+    digest,
+    ledger,
+    manifest,
+    read_plan,
+    read_sums,
+)
 from ..store.place import move, objects_at, settle
 from ..store.regions import Receipts
 from ..store.storage import Objects, checksum
@@ -28,6 +38,9 @@ from .mosaic import Footprint, Mosaic, mosaic
 __all__ = ["Target", "open_target"]
 
 ATTRIBUTES = {"Conventions": "CF-1.12, ACDD-1.3"}
+
+FILES = "files"
+"""Field of a plan that tells a recipe's files: how many, and a digest of names and states."""
 
 STEPS = ("time", "forcing_time", "year")
 """Dimensions that a store can grow along: their coordinates are stored in pieces like the fields,
@@ -138,10 +151,37 @@ def open_target(
     if append_dim and held is not None:
         return appended(footprints, wanted, held, append_dim, attrs)
     whole, laid_out, plan = planned(footprints, chunks, attrs)
+    if not overwrite:
+        make_way(wanted, plan)
     objects = settle(wanted, plan, resume=True, overwrite=overwrite)
     if objects is not None:
         begin(objects, plan, laid_out)
     return Target(wanted, objects, whole, laid_out, plan, {})
+
+
+def make_way(wanted: Objects, plan: Plan) -> None:
+    """Clear what an unfinished run of a recipe on other files left; refuse what is complete.
+
+    Raises
+    ------
+    CubeError
+        If a complete store of other files is there, with what can be done.
+    """
+    found = read_plan(wanted)
+    if found is None or FILES not in found.fields or not plan.differences(found):
+        return
+    if wanted.get(ROOT) is None:
+        wanted.clear()
+        return
+    theirs, ours = (each.fields[FILES].partition(",")[0] for each in (found, plan))
+    raise CubeError(
+        f"{wanted.url} is another store",
+        [
+            f"expected what the {ours} files of this run make; found what {theirs} others made, or "
+            "another version of the recipe; add what came since (append), replace it (overwrite), "
+            "or name another output"
+        ],
+    )
 
 
 def planned(
@@ -154,7 +194,7 @@ def planned(
     laid_out = layout(whole.template, codec=FAST_CODEC, pieces=pieces)
     files = sorted((name_of(part.source), part.stamp) for part in footprints if part.stamp)
     fields = Plan.of(whole.template, laid_out).fields
-    return whole, laid_out, Plan({**fields, "files": f"{len(files)}, {digest(files)}"})
+    return whole, laid_out, Plan({**fields, FILES: f"{len(files)}, {digest(files)}"})
 
 
 def appended(
@@ -164,33 +204,63 @@ def appended(
     dim: str,
     attrs: Mapping[str, Any],
 ) -> Target:
-    """A store that gets what it lacks along a dimension."""
+    """A store that gets what it lacks along a dimension.
+
+    Raises
+    ------
+    SourceError
+        If the files are of another grid or of other variables, or of steps before the last.
+    """
+    if dim not in held.dims:
+        raise cannot_append(
+            wanted, [f"expected a store with {dim!r}; found {', '.join(map(str, held.dims))}"]
+        )
     have = held[dim].values
     lacking = [part for part in footprints if not np.isin(part.coords[dim].values, have).all()]
     chunks = {d: n for v in held.data_vars.values() for d, n in stored_chunks(v).items()}
     there = footprint_of(held, wanted.url)
     _, old, _ = planned([there], chunks, attrs)
+    try:
+        mosaic([there, *footprints], chunks)
+    except SourceError as error:
+        raise cannot_append(wanted, error.problems) from error
     whole, laid_out, plan = planned([there, *lacking], chunks, attrs)
+    refuse_other_places(wanted, held, whole, dim)
     new = sorted(set(laid_out.arrays) - set(old.arrays))
-    if new:
-        raise SourceError(
-            f"the files cannot be appended to {wanted.url}",
-            [
-                f"expected {', '.join(old.arrays)}; found {name!r} as well; build the store anew"
-                for name in new
-            ],
-        )
+    problems = [f"expected {', '.join(old.arrays)}; found {name!r} as well" for name in new]
     axis = whole.template[dim].values
     if not np.array_equal(axis[: have.size], have):
         found = ", ".join(str(each)[:10] for each in np.setdiff1d(axis, have)[:3])
-        raise SourceError(
-            f"the files cannot be appended to {wanted.url}",
-            [
-                f"expected steps of {dim!r} after {str(have[-1])[:10]}; found {found}; build the "
-                "store anew from all files"
-            ],
-        )
+        problems.append(f"expected steps of {dim!r} after {str(have[-1])[:10]}; found {found}")
+    given = {name for part in lacking for name in part.variables}
+    problems += [
+        f"expected {name!r} at the new steps too; found it in no file"
+        for name, array in old.arrays.items()
+        if lacking and dim in array.dims and name not in given
+    ]
+    if problems:
+        raise cannot_append(wanted, problems)
     return Target(wanted, wanted if lacking else None, whole, laid_out, plan, old.arrays)
+
+
+def refuse_other_places(wanted: Objects, held: xr.Dataset, whole: Mosaic, dim: str) -> None:
+    """Raise where the files reach beyond the grid of the store."""
+    problems = [
+        f"expected {other!r} from {values[0]:.7g} to {values[-1]:.7g}; found it from "
+        f"{whole.axes[other][0]:.7g} to {whole.axes[other][-1]:.7g}"
+        for other, values in ((str(d), held[d].values) for d in held.dims if d != dim)
+        if other in whole.axes and whole.axes[other].size != values.size
+    ]
+    if problems:
+        raise cannot_append(wanted, problems)
+
+
+def cannot_append(wanted: Objects, problems: Sequence[str]) -> SourceError:
+    """The error of files that do not go on where a store ends."""
+    return SourceError(
+        f"the files cannot be appended to {wanted.url}",
+        [f"{problem.rstrip('.')}; build the store anew from all files" for problem in problems],
+    )
 
 
 def stored(objects: Objects) -> xr.Dataset | None:

@@ -77,11 +77,23 @@ def input_pattern(
         Empty where the settings name no input. The order of files means nothing.
     """
     told = settings()
-    files = list_input(told.input, globs) if told.input else []
+    files = found_input(told.input, globs) if told.input else []
     if select is not None:
         files = select(files)
     pattern = pattern_from_file_sequence(files, "file", file_type="unknown")
     return pattern.prune(told.prune) if told.prune else pattern
+
+
+def found_input(root: str, globs: Iterable[str]) -> list[str]:
+    """`list_input`, whose every error is one of ours."""
+    try:
+        return list_input(root, globs)
+    except SourceError:
+        raise
+    except Exception as error:  # every file system has its own
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        problem = f"{root}: expected files; it cannot be listed ({type(error).__name__}: {cause})"
+        raise SourceError("the recipe has no input", [f"{problem}; correct --input"]) from error
 
 
 def list_input(root: str, globs: Iterable[str]) -> list[str]:

@@ -29,6 +29,7 @@ __all__ = [
     "days_between",
     "has_unnamed_period",
     "in_units",
+    "is_of_land",
     "names_in",
     "problems_of",
     "times_of",
@@ -178,7 +179,7 @@ def _unit_problems(da: xr.DataArray, step: Step, days: float | None, where: str)
         ]
     if step == "hour" and days is not None and abs(days * 24 - 1) > 1e-6:
         return [f"{where}: expected amounts of every hour; found one every {_told(days)}"]
-    if step == "hour" and _is_land(da):
+    if step == "hour" and is_of_land(da):
         return [
             f"{where}: expected amounts of an hour each; found the grid of ERA5-Land, whose hourly "
             "amounts grow from 00 UTC on; use its monthly means"
@@ -192,7 +193,8 @@ def _fits(da: xr.DataArray, units: str) -> bool:
     return convertible(xr.DataArray(0.0, attrs=attrs), variable.units)
 
 
-def _is_land(da: xr.DataArray) -> bool:
+def is_of_land(da: xr.DataArray) -> bool:
+    """Whether a field is on the grid of ERA5-Land."""
     steps = [
         np.abs(np.diff(da[axis.name].values))
         for axis in read_axes(da.to_dataset(name="field")).values()

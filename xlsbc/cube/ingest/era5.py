@@ -45,6 +45,7 @@ from .ecmwf import (
     days_between,
     has_unnamed_period,
     in_units,
+    is_of_land,
     names_in,
     problems_of,
     times_of,
@@ -241,6 +242,8 @@ def _forcing(ds: xr.Dataset, step: Step, product: str, function: str) -> xr.Data
     if problems:
         raise SourceError(f"the file does not hold what is expected of {product}", problems)
     comments = _assumed(part, step, where)
+    if product == "ERA5-Land" and not any(map(is_of_land, part.data_vars.values())):
+        comments.append(f"{_file(where)}: not on the 0.1 degree grid of ERA5-Land; is it of it?")
     part = xr.Dataset({name: in_units(da, step) for name, da in part.data_vars.items()})
     attrs = {
         **ATTRIBUTES[product],

@@ -10,8 +10,13 @@ from typing import Any
 from xlsbc.cube.store.icechunk import SCHEME, Commits, is_repository, repository_at
 from xlsbc.cube.store.ledger import ROOT, Plan, read_plan, refuse
 from xlsbc.cube.store.storage import Objects, local_path
+from xlsbc.errors import CubeError
 
 __all__ = ["move", "objects_at", "settle"]
+
+
+MARKS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+"""Objects of which every Zarr store has one."""
 
 
 def objects_at(url: Any, options: Mapping[str, Any] | None = None) -> Objects:
@@ -34,9 +39,20 @@ def settle(objects: Objects, plan: Plan, resume: bool, overwrite: bool) -> Objec
             return objects if objects.get(ROOT) is None else None
         if not overwrite:
             raise refuse(objects.url, differences or ["resume=False asks to begin again"])
+        if found is None and not is_store(objects, local):
+            raise CubeError(
+                f"{objects.url} holds something that is no store; delete it, or name another place"
+            )
         if not local:
             objects.clear()
     return beside(local, objects, plan, resume) if local and overwrite else objects
+
+
+def is_store(objects: Objects, local: Path | None) -> bool:
+    """Whether there is a file, or a folder that Zarr has made, which may be replaced."""
+    if local is not None and local.is_file():
+        return True
+    return any(content is not None for content in objects.read(MARKS).values())
 
 
 def beside(place: Path, objects: Objects, plan: Plan, resume: bool) -> Objects | None:
