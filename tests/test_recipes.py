@@ -168,12 +168,20 @@ REAL = {
 
 
 @pytest.mark.parametrize("name", sorted(REAL))
-def test_a_recipe_builds_its_store_from_real_files(tmp_path, real_data, name):
+def test_a_recipe_builds_its_store_from_real_files(tmp_path, real_data, bucket, name):
     files, variables = REAL[name]
     place = quietly(name, real_data / files, tmp_path / "store.zarr")
 
-    assert set(xr.open_zarr(place).data_vars) == variables
+    store = xr.open_zarr(place)
+    assert set(store.data_vars) == variables
     assert verify(place, progress=False) > 0
+    if name not in INPUTS:
+        there = quietly(name, real_data / files, f"{bucket}/real/{name}.zarr")
+        xr.testing.assert_equal(xr.open_zarr(there).load(), store.load())
+
+
+def test_every_recipe_is_run_on_something():
+    assert {*INPUTS, *REAL, "cube"} == set(NAMES)
 
 
 def test_the_oetztal_alps_are_a_cube_of_four_sources(tmp_path, real_data):
