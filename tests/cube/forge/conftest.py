@@ -22,7 +22,7 @@ from xlsbc.cube.forge import (  # noqa: E402
     blocks,
     pattern_from_file_sequence,
 )
-from xlsbc.cube.forge.mosaic import footprint  # noqa: E402
+from xlsbc.cube.forge.footprint import footprint  # noqa: E402
 from xlsbc.cube.forge.target import open_target  # noqa: E402
 from xlsbc.cube.schema import conform  # noqa: E402
 

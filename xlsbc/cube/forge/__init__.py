@@ -21,13 +21,13 @@ from pangeo_forge_recipes.patterns import (  # noqa: E402  after the bridge, whi
     pattern_from_file_sequence,
 )
 
+from .inputs import input_pattern  # noqa: E402
 from .settings import cube_options  # noqa: E402
 from .transforms import (  # noqa: E402
     Conform,
     OpenURLWithFSSpec,
     OpenWithXarray,
     StoreToZarr,
-    input_pattern,
 )
 
 __all__ = [

@@ -6,10 +6,8 @@ Grids that disagree and fragments that hold the same are errors; gaps are told.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,10 @@ import xarray as xr
 
 from ...errors import SourceError
 from ..grid import TOLERANCE
+from .coverage import coverage
+from .footprint import Footprint
 
-__all__ = ["Footprint", "Mosaic", "footprint", "mosaic"]
+__all__ = ["Mosaic", "mosaic"]
 
 Place = np.ndarray
 """Numbers of a fragment's steps along an axis of the mosaic."""
@@ -33,44 +33,6 @@ JOINED = {
     "comment": "\n",
 }
 """Attributes of which the mosaic has what any fragment has, each once, and what stands between."""
-
-
-MOSTLY = 0.5
-"""Share of a grid that files of one region cover at least."""
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What a fragment covers, without its values.
-
-    Parameters
-    ----------
-    source
-        File that it comes from.
-    stamp
-        Of the file's content: size and time of change, as its file system tells them.
-    accessed
-        Date of the file, ISO 8601; None where its file system tells none.
-    variables
-        Dims, dtype and attributes by name.
-    coords
-        Coordinates, in memory.
-    attrs
-        Of the Dataset.
-    """
-
-    source: str
-    stamp: str
-    accessed: str | None
-    variables: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]]
-    coords: xr.Dataset = field(repr=False)
-    attrs: dict[Hashable, Any]
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Length along each dimension that a variable has."""
-        held = {dim for dims, _, _ in self.variables.values() for dim in dims}
-        return {str(d): n for d, n in self.coords.sizes.items() if d in held}
 
 
 @dataclass(frozen=True)
@@ -99,29 +61,6 @@ class Mosaic:
         if dim not in self.axes or dim not in coords:
             return np.arange(self.template.sizes[dim])
         return positions(np.asarray(coords[dim]), self.axes[dim])
-
-
-def footprint(ds: xr.Dataset, stamp: str, accessed: str | None) -> Footprint:
-    """What a fragment covers; computes coordinates only.
-
-    Raises
-    ------
-    SourceError
-        If a dimension has no coordinate, by which it could be placed.
-    """
-    where = str(ds.encoding.get("source", "a fragment"))
-    bare = [d for d in ds.dims if d not in ds.coords]
-    if bare:
-        raise SourceError(
-            "a fragment cannot be placed",
-            [f"{where}: expected a coordinate {d!r}; found none; add it" for d in bare],
-        )
-    variables = {
-        str(name): (tuple(map(str, da.dims)), da.dtype.str, dict(da.attrs))
-        for name, da in ds.data_vars.items()
-    }
-    coords = ds.coords.to_dataset().compute().drop_encoding()
-    return Footprint(where, stamp, accessed, variables, coords, dict(ds.attrs))
 
 
 def mosaic(footprints: Iterable[Footprint], chunks: Mapping[str, int]) -> Mosaic:
@@ -156,16 +95,8 @@ def mosaic(footprints: Iterable[Footprint], chunks: Mapping[str, int]) -> Mosaic
         name: tuple(dim for dim in held if is_cut(name, dim, axes[dim].size, parts))
         for name, (held, _, _) in fields.items()
     }
-    notes = [note for dim in axes if (note := gap(dim, axes[dim]))]
-    notes += [
-        note
-        for name, (held, _, _) in fields.items()
-        for dim in held
-        if (note := lack(name, dim, axes[dim], parts))
-    ]
-    notes += [
-        note for name, (held, _, _) in fields.items() if (note := sparse(name, held, axes, parts))
-    ]
+    covers = {name: held for name, (held, _, _) in fields.items()}
+    notes = coverage(covers, axes, parts)
     template = hollow(fields, axes, parts, chunks)
     template.attrs = together([part.attrs for part in parts])
     return Mosaic(template, axes, cut, tuple(notes))
@@ -287,78 +218,6 @@ def same(one: Any, other: Any) -> bool:
 def is_cut(name: str, dim: str, size: int, parts: Sequence[Footprint]) -> bool:
     """Whether a fragment that holds a variable has only a part of a dimension."""
     return any(name in part.variables and part.sizes[dim] != size for part in parts)
-
-
-def gap(dim: str, values: np.ndarray) -> str | None:
-    """A sentence about steps that are missing in an axis of times or years."""
-    if dim == "year":
-        expected = np.arange(values[0], values[-1] + 1)
-    elif values.dtype.kind == "M" and values.size > 2:
-        expected = steps_between(values)
-    else:
-        return None
-    missing = np.setdiff1d(expected, values)
-    if not missing.size:
-        return None
-    return f"{dim!r} has gaps: {told(missing)} are in no file"
-
-
-def lack(name: str, dim: str, values: np.ndarray, parts: Sequence[Footprint]) -> str | None:
-    """A sentence about steps of an axis at which other variables have files, and this has none."""
-    if values.dtype.kind not in "Mi":
-        return None
-    own = np.unique(
-        np.concatenate([part.coords[dim].values for part in parts if name in part.variables])
-    )
-    missing = np.setdiff1d(values, own)
-    return f"{name!r} is in no file at {told(missing)} of {dim!r}" if missing.size else None
-
-
-def sparse(
-    name: str,
-    dims: Sequence[str],
-    axes: Mapping[str, np.ndarray],
-    parts: Sequence[Footprint],
-) -> str | None:
-    """A sentence about a grid of which the files cover little: they are of several regions."""
-    grid = [dim for dim in dims if axes[dim].dtype.kind == "f"]
-    boxes = {
-        tuple((float(part.coords[d][0]), float(part.coords[d][-1]), part.sizes[d]) for d in grid)
-        for part in parts
-        if name in part.variables
-    }
-    covered = sum(math.prod(n for *_, n in box) for box in boxes)
-    whole = math.prod(axes[dim].size for dim in grid)
-    if len(boxes) < 2 or covered >= MOSTLY * whole:
-        return None
-    return f"{name!r}: {len(boxes)} boxes of files cover {covered / whole:.0%} of the whole grid"
-
-
-def told(steps: np.ndarray) -> str:
-    """Some of many steps in words."""
-    shown = ", ".join(str(each)[:10] for each in steps[:6])
-    return f"{shown} and {steps.size - 6} more" if steps.size > 6 else shown
-
-
-def steps_between(values: np.ndarray) -> np.ndarray:
-    """The months, dekads or days from the first to the last of some of them."""
-    days = values.astype("datetime64[D]")
-    months = np.arange(days[0].astype("datetime64[M]"), days[-1].astype("datetime64[M]") + 1)
-    firsts = months.astype("datetime64[D]")
-    if np.isin(days, firsts).all():
-        expected = firsts
-    elif np.isin(days, dekads := np.sort(np.concatenate([firsts, firsts + 10, firsts + 20]))).all():
-        expected = dekads[(dekads >= days[0]) & (dekads <= days[-1])]
-    else:
-        # Composites of so many days begin anew with each year.
-        step = int(np.median(np.diff(days).astype(int)))
-        years = np.arange(days[0].astype("datetime64[Y]"), days[-1].astype("datetime64[Y]") + 2)
-        starts = years.astype("datetime64[D]")
-        expected = np.concatenate([np.arange(a, b, step) for a, b in pairwise(starts)])
-        if not np.isin(days, expected).all():
-            expected = np.arange(days[0], days[-1] + 1, max(step, 1))
-        expected = expected[(expected >= days[0]) & (expected <= days[-1])]
-    return expected.astype(values.dtype)
 
 
 def hollow(

@@ -33,7 +33,8 @@ from ..store.regions import Receipts
 from ..store.storage import Objects, checksum
 from ..store.writer import begin, finish
 from .blocks import Written
-from .mosaic import Footprint, Mosaic, mosaic
+from .footprint import Footprint
+from .mosaic import Mosaic, mosaic
 
 __all__ = ["Target", "open_target"]
 

@@ -8,13 +8,9 @@ by the order of their names; and nothing opens before the store is complete.
 
 from __future__ import annotations
 
-import re
-import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from fnmatch import translate
-from glob import has_magic
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -22,22 +18,18 @@ import apache_beam as beam
 import fsspec
 import xarray as xr
 from pangeo_forge_recipes import transforms as library
-from pangeo_forge_recipes.patterns import FilePattern, FileType, pattern_from_file_sequence
+from pangeo_forge_recipes.patterns import FileType
 from pangeo_forge_recipes.storage import CacheFSSpecTarget, FSSpecTarget
 from pangeo_forge_recipes.transforms import RequiredAtRuntimeDefault
 
-from ...errors import LsbcError, SourceError, SourceWarning
+from ...errors import LsbcError, SourceError
 from ..ingest.opening import open_source
 from . import blocks, progress
-from .mosaic import Footprint, footprint
+from .footprint import Footprint, footprint
 from .settings import settings
 from .target import Target, open_target
 
-__all__ = ["Conform", "OpenURLWithFSSpec", "OpenWithXarray", "StoreToZarr", "input_pattern"]
-
-
-DATA = ("*.nc", "*.nc4", "*.cdf", "*.grib*", "*.grb*", "*.tif", "*.tiff", "*.hdf", "*.h5", "*.zarr")
-"""Names of files that a recipe does not pass over in silence."""
+__all__ = ["Conform", "OpenURLWithFSSpec", "OpenWithXarray", "StoreToZarr"]
 
 
 class Located(NamedTuple):
@@ -56,88 +48,6 @@ class Located(NamedTuple):
     source: str
     url: str
     options: dict[str, Any]
-
-
-def input_pattern(
-    *globs: str, select: Callable[[list[str]], list[str]] | None = None
-) -> FilePattern:
-    """The provider's files under the input of the settings, as a pattern.
-
-    Parameters
-    ----------
-    *globs
-        Which names, such as ``"*.nc"``, at any depth. An input that is itself a file, or a Zarr
-        store, is taken whatever it is called; so is what an input with wildcards finds.
-    select
-        What of the sorted addresses to take, such as the newest version of each.
-
-    Returns
-    -------
-    FilePattern
-        Empty where the settings name no input. The order of files means nothing.
-    """
-    told = settings()
-    files = found_input(told.input, globs) if told.input else []
-    if select is not None:
-        files = select(files)
-    pattern = pattern_from_file_sequence(files, "file", file_type="unknown")
-    return pattern.prune(told.prune) if told.prune else pattern
-
-
-def found_input(root: str, globs: Iterable[str]) -> list[str]:
-    """`list_input`, whose every error is one of ours."""
-    try:
-        return list_input(root, globs)
-    except SourceError:
-        raise
-    except Exception as error:  # every file system has its own
-        cause = (str(error) or type(error).__name__).splitlines()[0]
-        problem = f"{root}: expected files; it cannot be listed ({type(error).__name__}: {cause})"
-        raise SourceError("the recipe has no input", [f"{problem}; correct --input"]) from error
-
-
-def list_input(root: str, globs: Iterable[str]) -> list[str]:
-    """Addresses of the files under a folder or URL whose names fit."""
-    fs, path = fsspec.core.url_to_fs(root)
-    if fs.isfile(path) or is_zarr(fs, path):
-        return [root]
-    if has_magic(path) and not fs.isdir(path):
-        found = set(fs.glob(path))
-    else:
-        found = held_under(fs, path.rstrip("/"), globs)
-    if not found:
-        names = " or ".join(globs)
-        problem = f"{root}: expected files named {names}; found none; correct --input"
-        raise SourceError("the recipe has no input", [problem])
-    if left := sorted({name for name in data_under(fs, path) if name not in found}):
-        shown = ", ".join(name.rpartition("/")[2] for name in left[:6])
-        more = f" and {len(left) - 6} more" if len(left) > 6 else ""
-        text = f"{root}: {shown}{more} are not taken; they are not called {' or '.join(globs)}"
-        warnings.warn(text, SourceWarning, stacklevel=3)
-    local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
-    return sorted(name if local else fs.unstrip_protocol(name) for name in found)
-
-
-def held_under(fs: Any, folder: str, globs: Iterable[str]) -> set[str]:
-    """Files under a folder, and Zarr stores, whose names fit, in whatever case they are written."""
-    patterns = [re.compile(translate(glob.lower())) for glob in globs]
-    held = fs.find(folder, withdirs=True) if fs.exists(folder) else []
-    return {
-        name
-        for name in held
-        if any(p.match(name.rstrip("/").rpartition("/")[2].lower()) for p in patterns)
-        and ".zarr/" not in name.removeprefix(folder)
-    }
-
-
-def data_under(fs: Any, folder: str) -> set[str]:
-    """Files under a folder that are called as data are; none of what wildcards have chosen from."""
-    return held_under(fs, folder.rstrip("/"), DATA) if fs.isdir(folder) else set()
-
-
-def is_zarr(fs: Any, path: str) -> bool:
-    """Whether a folder is a Zarr store."""
-    return any(fs.exists(f"{path}/{name}") for name in ("zarr.json", ".zgroup", ".zmetadata"))
 
 
 @dataclass
