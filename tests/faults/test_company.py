@@ -109,7 +109,7 @@ def test_workers_that_are_killed_meanwhile_do_not_change_the_store(tmp_path, who
     from distributed import Client, LocalCluster
 
     place, log = tmp_path / "a.zarr", tmp_path / "log"
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with (
         dask.config.set({"distributed.admin.system-monitor.gil.enabled": False}),
         LocalCluster(**options) as cluster,
@@ -159,7 +159,7 @@ def test_a_client_that_dies_on_a_live_cluster_is_followed_by_another(tmp_path):
             command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         )
 
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with (
         dask.config.set({"distributed.admin.system-monitor.gil.enabled": False}),
         LocalCluster(**options) as cluster,
