@@ -270,6 +270,16 @@ def test_appending_adds_only_what_is_missing(tmp_path):
     assert all(after[key] == before[key] for key in whole)
 
 
+def test_what_was_told_of_a_store_is_told_once_when_it_has_grown(tmp_path):
+    place = tmp_path / "a.zarr"
+    first = parts(pd.DatetimeIndex(["1999-12-01"]), year(2000)[1:])
+    for fragments in (first, [*first, *parts(year(2001))]):
+        with pytest.warns(SourceWarning, match="2000-01-01 are in no file"):
+            build(fragments, place, append_dim="forcing_time")
+
+    assert opened(place).attrs["comment"].count("2000-01-01 are in no file") == 1
+
+
 def test_appending_what_is_there_changes_nothing(tmp_path):
     place = tmp_path / "a.zarr"
     build(parts(year(2000), year(2001)), place)

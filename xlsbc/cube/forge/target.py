@@ -217,7 +217,11 @@ def appended(
             wanted, [f"expected a store with {dim!r}; found {', '.join(map(str, held.dims))}"]
         )
     have = held[dim].values
-    lacking = [part for part in footprints if not np.isin(part.coords[dim].values, have).all()]
+    lacking = [
+        part
+        for part in footprints
+        if dim in part.coords and not np.isin(part.coords[dim].values, have).all()
+    ]
     chunks = {d: n for v in held.data_vars.values() for d, n in stored_chunks(v).items()}
     there = footprint_of(held, wanted.url)
     _, old, _ = planned([there], chunks, attrs)
@@ -303,8 +307,9 @@ def with_notes(laid_out: Layout, notes: Sequence[str]) -> Layout:
     if not notes:
         return laid_out
     attributes = laid_out.root["attributes"]
-    told = [attributes["comment"]] if attributes.get("comment") else []
-    attributes = {**attributes, "comment": "\n".join([*told, *notes])}
+    told = str(attributes.get("comment", "")).splitlines()
+    comment = "\n".join(dict.fromkeys([*told, *notes]))  # what was told before an append, once
+    attributes = {**attributes, "comment": comment}
     return replace(laid_out, root={**laid_out.root, "attributes": attributes})
 
 
