@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 from werkzeug.serving import make_server
 
+from tests import servers
 from xlsbc.cube.store import storage
 from xlsbc.cube.store.writer import verify
 from xlsbc.errors import CubeError, StoreError
@@ -67,8 +68,10 @@ def application() -> Iterator[Faults]:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_MAX_ATTEMPTS", "1")  # botocore waits for seconds
+        servers.forget()
         fsspec.filesystem("s3").mkdir("bucket")
         yield application
+        servers.forget()
     server.shutdown()
     thread.join()
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from moto.server import ThreadedMotoServer
 
+from tests import servers
 from xlsbc.cube import forge
 from xlsbc.cube.forge import BRIDGED, bridge
 from xlsbc.cube.store.writer import verify
@@ -150,23 +150,17 @@ def test_a_gap_warns_through_beam(archive, tmp_path):
         bake(files, tmp_path / "a.zarr")
 
 
-def test_a_recipe_reads_from_and_writes_to_object_storage(archive, tmp_path, monkeypatch):
+def test_a_recipe_reads_from_and_writes_to_object_storage(archive, monkeypatch):
     import boto3
 
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with servers.s3():
         client = boto3.client("s3")
         client.create_bucket(Bucket="forge-recipes")
         for i, file in enumerate(archive(weather(year(2000)), weather(year(2001)))):
             client.upload_file(file, "forge-recipes", f"raw/{i}.nc")
         monkeypatch.setenv("XLSBC_INPUT", "s3://forge-recipes/raw")
-        files = [forge.input_pattern("*.nc")[key] for key in forge.input_pattern("*.nc")]
+        pattern = forge.input_pattern("*.nc")
+        files = [pattern[key] for key in pattern]
         assert files == ["s3://forge-recipes/raw/0.nc", "s3://forge-recipes/raw/1.nc"]
         bake(files, "s3://forge-recipes/cubes/a.zarr")
 
@@ -174,8 +168,6 @@ def test_a_recipe_reads_from_and_writes_to_object_storage(archive, tmp_path, mon
         months = np.concatenate([year(2000), year(2001)])
         xr.testing.assert_equal(store.load(), decode(weather(months)))
         assert verify("s3://forge-recipes/cubes/a.zarr", progress=False)
-    finally:
-        server.stop()
 
 
 def test_the_input_is_found_at_any_depth_pruned_and_selected(tmp_path, monkeypatch):
