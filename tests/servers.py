@@ -35,7 +35,7 @@ def s3() -> Iterator[tuple[Bucket, dict[str, str]]]:
 
     bucket = Bucket(werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app))
     server = make_server("127.0.0.1", 0, bucket, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     environment = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
@@ -76,7 +76,7 @@ def files(folder: Path) -> Iterator[str]:
     """A web server of a folder: its URL."""
     handler = functools.partial(Quiet, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

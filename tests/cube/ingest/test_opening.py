@@ -119,7 +119,7 @@ def faulty(tmp_path, monkeypatch):
     monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
     packed().to_netcdf(tmp_path / "a.nc")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
 
     def make(*faults: str) -> str:
