@@ -17,13 +17,13 @@ from zarr.storage import LocalStore, WrapperStore
 
 from xlsbc.cube.legends import LC
 from xlsbc.cube.store import storage
+from xlsbc.cube.store.sources import READ
 from xlsbc.cube.store.writer import write
 from xlsbc.emulator import Emulator
 from xlsbc.errors import CubeError, LsbcError, TileError
 from xlsbc.inference.engine import Engine
 from xlsbc.inference.predict import predict
 from xlsbc.inference.run import COARSE
-from xlsbc.inference.sources import READ
 
 ROWS, COLUMNS = (0, 14, 38, 60), (0, 14, 38, 62, 70)
 """Where tiles of 24 pixels begin and end on the land."""

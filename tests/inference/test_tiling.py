@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from xlsbc.cube.grid import Grid
+from xlsbc.cube.grid import Extent, Grid, goes_around
 from xlsbc.cube.store.marks import blank
-from xlsbc.inference.tiling import Extent, Tiling, goes_around, tiling
+from xlsbc.inference.tiling import Tiling, tiling
 
 COLUMNS = 3600
 """Around the globe, of a tenth of a degree."""

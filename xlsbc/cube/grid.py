@@ -14,7 +14,15 @@ import xarray as xr
 
 from ..errors import GridError
 
-__all__ = ["EARTH_RADIUS", "Grid", "lattice_step", "position", "spacing"]
+__all__ = [
+    "EARTH_RADIUS",
+    "Extent",
+    "Grid",
+    "goes_around",
+    "lattice_step",
+    "position",
+    "spacing",
+]
 
 EARTH_RADIUS = 6_371_229.0
 """Radius of the sphere that IFS computes on, m (GRIB2 code table 3.2, value 6)."""
@@ -119,6 +127,43 @@ class Grid:
             name="cell_area",
             attrs={"standard_name": "cell_area", "long_name": "area of a pixel", "units": "m2"},
         )
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a span of pixels, which may reach beyond an axis, is found on it.
+
+    Parameters
+    ----------
+    parts
+        Slices of the axis, in order; two where the span crosses the seam of a globe.
+    before, after
+        Pixels of the span that lie before and after the axis.
+    """
+
+    parts: tuple[slice, ...]
+    before: int
+    after: int
+
+    @classmethod
+    def of(cls, start: int, stop: int, size: int, *, around: bool) -> Extent:
+        """Extent of pixels ``start .. stop`` on an axis of so many, which may go around."""
+        if around:
+            parts = []
+            while start < stop:
+                first = start % size
+                last = min(size, first + stop - start)
+                parts.append(slice(first, last))
+                start += last - first
+            return cls(tuple(parts), 0, 0)
+        low, high = (min(max(edge, 0), size) for edge in (start, stop))
+        before = min(max(-start, 0), stop - start)
+        return cls((slice(low, high),), before, stop - start - before - (high - low))
+
+
+def goes_around(grid: Grid) -> bool:
+    """Whether a grid's last column is beside its first."""
+    return abs(grid.columns * grid.dlon - 360.0) < grid.dlon / 2
 
 
 def spacing(values: np.ndarray, name: str) -> float:

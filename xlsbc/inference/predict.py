@@ -21,18 +21,18 @@ from dask.task_spec import DataNode, List, Task, TaskRef
 
 from xlsbc.cube.grid import Grid
 from xlsbc.cube.schema import conform
+from xlsbc.cube.store.backing import identity
 from xlsbc.cube.store.marks import blank, pick
+from xlsbc.cube.store.sources import Box, Chunked, Memory, source
 from xlsbc.cube.vocabulary import attributes
 from xlsbc.emulator.artefact import Emulator
 from xlsbc.emulator.cells import Axis
 from xlsbc.emulator.spec import listed
 from xlsbc.emulator.steps import calendar, steps_of, weather_steps, years
-from xlsbc.inference.backing import identity
 from xlsbc.inference.engine import Precision, Reference, resolve
 from xlsbc.inference.outputs import OUTPUTS, lengths, outputs_of
 from xlsbc.inference.requirements import check_fit
 from xlsbc.inference.run import OWN, Job, Year, gather, run
-from xlsbc.inference.sources import Box, Chunked, Memory, source
 from xlsbc.inference.tiling import tiling
 
 __all__ = ["predict"]

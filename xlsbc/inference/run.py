@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from xlsbc.cube.grid import Grid
+from xlsbc.cube.grid import Extent, Grid, goes_around
 from xlsbc.cube.store.packing import packing_of
+from xlsbc.cube.store.recent import Recent
+from xlsbc.cube.store.sources import Box, Source, boxes
 from xlsbc.emulator.cells import Axis, Cells, among, needed
 from xlsbc.emulator.sample import Fields, Window, namespace, sample_of
 from xlsbc.emulator.spec import Spec
 from xlsbc.errors import TileError
 from xlsbc.inference.engine import Reference, engine
-from xlsbc.inference.memory import Recent
 from xlsbc.inference.outputs import OUTPUTS
-from xlsbc.inference.sources import Box, Source, boxes
-from xlsbc.inference.tiling import Block, Extent, Tile, Tiling, goes_around
+from xlsbc.inference.tiling import Block, Tile, Tiling
 
 __all__ = ["OWN", "Coarse", "Job", "Year", "gather", "run"]
 

@@ -14,7 +14,7 @@ from itertools import groupby
 from xlsbc.cube.grid import Grid
 from xlsbc.emulator.sample import Window
 
-__all__ = ["Block", "Extent", "Interval", "Tile", "Tiling", "goes_around", "tiling"]
+__all__ = ["Block", "Interval", "Tile", "Tiling", "tiling"]
 
 
 @dataclass(frozen=True)
@@ -147,38 +147,6 @@ class Tiling:
         )
 
 
-@dataclass(frozen=True)
-class Extent:
-    """Where a span of pixels, which may reach beyond an axis, is found on it.
-
-    Parameters
-    ----------
-    parts
-        Slices of the axis, in order; two where the span crosses the seam of a globe.
-    before, after
-        Pixels of the span that lie before and after the axis.
-    """
-
-    parts: tuple[slice, ...]
-    before: int
-    after: int
-
-    @classmethod
-    def of(cls, start: int, stop: int, size: int, *, around: bool) -> Extent:
-        """Extent of pixels ``start .. stop`` on an axis of so many, which may go around."""
-        if around:
-            parts = []
-            while start < stop:
-                first = start % size
-                last = min(size, first + stop - start)
-                parts.append(slice(first, last))
-                start += last - first
-            return cls(tuple(parts), 0, 0)
-        low, high = (min(max(edge, 0), size) for edge in (start, stop))
-        before = min(max(-start, 0), stop - start)
-        return cls((slice(low, high),), before, stop - start - before - (high - low))
-
-
 def tiling(grid: Grid, size: int, halo: int, block: int = 1) -> Tiling:
     """The lattice on a grid.
 
@@ -226,11 +194,6 @@ def grouped(found: list[Interval], block: int) -> tuple[tuple[Interval, ...], ..
     """Intervals of which the lattice makes one block each; a block's tiles lie side by side."""
     groups = groupby(found, key=lambda interval: interval.number // block)
     return tuple(tuple(group) for _, group in groups)
-
-
-def goes_around(grid: Grid) -> bool:
-    """Whether a grid's last column is beside its first."""
-    return abs(grid.columns * grid.dlon - 360.0) < grid.dlon / 2
 
 
 def covered(intervals: tuple[Interval, ...]) -> slice:

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from zarr.storage import LocalStore, WrapperStore
 
 from xlsbc.cube.store import storage
+from xlsbc.cube.store.sources import READ, Chunked, Memory, Stored, source
 from xlsbc.errors import CubeError
-from xlsbc.inference.sources import READ, Chunked, Memory, Stored, source
 
 DIMS = ("time", "latitude", "longitude")
 SHAPE = (5, 23, 31)

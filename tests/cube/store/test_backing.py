@@ -20,8 +20,8 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore, WrapperStore, ZipStore
 
 from xlsbc.cube.store import storage
+from xlsbc.cube.store.backing import Backing, backing, identity, stamp
 from xlsbc.errors import CubeError
-from xlsbc.inference.backing import Backing, backing, identity, stamp
 
 ROWS, COLUMNS = 25, 34
 CHUNKS = (10, 8)
@@ -351,7 +351,7 @@ def test_a_zip_that_was_written_anew_has_another_stamp(tmp_path):
 PRINT = """
 import sys
 import xarray as xr
-from xlsbc.inference.backing import backing, stamp
+from xlsbc.cube.store.backing import backing, stamp
 variable = xr.open_dataset(sys.argv[1], chunks=None)["a"][2:].variable
 print(stamp(variable._data, backing(variable._data)))
 """

@@ -23,9 +23,9 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from xlsbc.cube.store.ledger import FOLDER
+from xlsbc.cube.store.listing import Listing, listing
 from xlsbc.cube.store.storage import persistently, reason
 from xlsbc.errors import CubeError
-from xlsbc.inference.listing import Listing, listing
 
 __all__ = ["Backing", "backing", "identity", "stamp"]
 

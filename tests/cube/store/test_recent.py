@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlsbc.inference.memory import Recent
+from xlsbc.cube.store.recent import Recent
 
 
 def block(kilobytes: int) -> np.ndarray:

@@ -23,10 +23,10 @@ from dask.task_spec import List, TaskRef
 from xarray.core.indexing import ExplicitlyIndexed
 from zarr.core.sync import sync
 
+from xlsbc.cube.store.backing import Backing, backing, stamp
+from xlsbc.cube.store.recent import Recent
 from xlsbc.cube.store.storage import persistently, reason
 from xlsbc.errors import CubeError
-from xlsbc.inference.backing import Backing, backing, stamp
-from xlsbc.inference.memory import Recent
 
 __all__ = ["Source", "boxes", "source"]
 
