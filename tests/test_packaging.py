@@ -46,8 +46,9 @@ def parsed(line: str) -> tuple[str, SpecifierSet]:
 
 def test_environment_yml_holds_what_pyproject_asks_for_and_nothing_else():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
-    wanted = [*PROJECT["dependencies"], *EXTRAS["recipes"], *EXTRAS["docs"], *EXTRAS["test"]]
-    wanted.remove("xlsbc[recipes]")
+    extras = [*EXTRAS["recipes"], *EXTRAS["train"], *EXTRAS["docs"], *EXTRAS["test"]]
+    wanted = [*PROJECT["dependencies"], *extras]
+    wanted.remove("xlsbc[recipes,train]")
     expected = dict(in_conda(Requirement(text)) for text in wanted)
     expected |= {"python": SpecifierSet(PROJECT["requires-python"]), "pip": SpecifierSet()}
     assert dict(parsed(line) for line in environment["dependencies"]) == expected

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from xlsbc.emulator import Emulator
     from xlsbc.inference.engine import Precision
     from xlsbc.inference.estimate import Estimate
+    from xlsbc.training.batches import Batches
 
 __all__ = ["LsbcAccessor"]
 
@@ -19,9 +20,10 @@ __all__ = ["LsbcAccessor"]
 class LsbcAccessor:
     """Land-surface boundary conditions on any Dataset.
 
-    A cube is checked (`check_cube`), brought to its canonical form (`conform`) and predicted from
-    (`predict`); what a prediction will cost can be told before (`plan`); it, or any product of its
-    kind, is held to physics (`check`), to a reference (`evaluate`) and written (`write`).
+    A cube is checked (`check_cube`), brought to its canonical form (`conform`), trained on
+    (`batches`, `xlsbc.fit`) and predicted from (`predict`); what a prediction will cost can be
+    told before (`plan`); it, or any product of its kind, is held to physics (`check`), to a
+    reference (`evaluate`) and written (`write`).
     """
 
     def __init__(self, ds: xr.Dataset) -> None:
@@ -84,6 +86,20 @@ class LsbcAccessor:
             precision=precision,
             block=block,
         )
+
+    def batches(self, **options: Any) -> Batches:
+        """See `xlsbc.training.batches.batches`.
+
+        Examples
+        --------
+        >>> import xlsbc
+        >>> cube = xlsbc.open_catalog()["synthetic"].read()  # doctest: +SKIP
+        >>> batch = next(iter(cube.lsbc.batches(crop=96, size=8)))  # doctest: +SKIP
+        >>> batch.inputs.static.shape  # doctest: +SKIP
+        """
+        from xlsbc.training.batches import batches
+
+        return batches(self._ds, **options)
 
     def plan(self, *, probe: bool = True) -> Estimate:
         """See `xlsbc.inference.estimate.plan`."""

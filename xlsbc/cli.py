@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from xlsbc.cube.store.reading import open_cube
-from xlsbc.errors import LsbcError, SourceError
+from xlsbc.errors import LsbcError, SourceError, TrainingError
 from xlsbc.inference.allocator import tune_allocator
 
 __all__ = ["main"]
@@ -36,6 +36,34 @@ def quickstart(
 
     tune_allocator()
     print("\n".join(quickstart(out, source, minutes, seed, region, years)))
+
+
+def train(settings: str, dry_run: bool = False) -> None:
+    """Train an emulator; the same command goes on after an interruption.
+
+    Args:
+        settings: YAML file of a training: cube, out, and what else differs from the defaults.
+        dry_run: Whether to read two batches, take one step and say what the training would cost.
+    """
+    from xlsbc.training.config import Training
+
+    config = Training.read(settings)
+    if lacking := [name for name in ("cube", "out") if not getattr(config, name)]:
+        raise TrainingError(f"{settings} lacks {' and '.join(lacking)}, a URL each; add a line")
+    cube = open_cube(config.cube)
+    tune_allocator()
+    if dry_run:
+        from xlsbc.training.rehearsal import rehearse
+
+        print(rehearse(cube, config))
+    elif config.members > 1:
+        from xlsbc.training.fit import ensemble
+
+        print("\n".join(map(repr, ensemble(cube, config))))
+    else:
+        from xlsbc.training.fit import fit
+
+        print(f"{fit(cube, config)!r}\n{config.out}")
 
 
 def predict(
@@ -206,7 +234,7 @@ def told(message: Warning | str, category: type[Warning], *_: Any, **__: Any) ->
     print(f"{category.__name__}: {message}", file=sys.stderr)
 
 
-FLAGS = ("--append", "--overwrite")
+FLAGS = ("--append", "--dry_run", "--overwrite")
 
 COMMANDS: dict[str, Any] = {
     "quickstart": quickstart,
@@ -216,6 +244,7 @@ COMMANDS: dict[str, Any] = {
         "show": recipe_show,
         "run": recipe_run,
     },
+    "train": train,
     "predict": predict,
     "check": check,
     "verify": verify,
@@ -244,6 +273,9 @@ def main() -> None:
 
 
 def with_values(words: list[str]) -> Iterator[str]:
-    """The words of a command line; a flag without a value is true."""
+    """The words of a command line: a flag without a value is true, hyphens of options are _."""
     for word, after in zip(words, [*words[1:], "--"], strict=True):
-        yield f"{word}=true" if word in FLAGS and after.startswith("-") else word
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            word = f"--{name[2:].replace('-', '_')}{equals}{value}"
+        yield f"{word}=true" if word in FLAGS and after not in ("true", "false") else word

@@ -24,7 +24,7 @@ from xlsbc.errors import LsbcError
 from xlsbc.inference.predict import predict
 from xlsbc.physics.consistency import check
 from xlsbc.training.fit import fit
-from xlsbc.training.splits import HELD_OUT, TRAIN, split_map, suggest
+from xlsbc.training.splits import TRAIN, held_out, of_years, split_map
 
 __all__ = ["Recipe", "quickstart"]
 
@@ -45,7 +45,7 @@ class Recipe:
     fit
         Arguments of `xlsbc.fit`.
     split
-        What is held out; `suggest` by default.
+        What is held out; what `xlsbc.fit` holds out by default.
     share
         Of the minutes for training, where a budget is set.
     boosting
@@ -175,8 +175,7 @@ def run(
     write(cube, str(folder / "cube.zarr"), packed=False, progress=progress)
     cube = xr.open_zarr(folder / "cube.zarr", chunks={}, consolidated=False)
     clock.lap("cube")
-    split = recipe.split or suggest(cube, seed)
-    parts = split_map(cube, split)
+    split = recipe.split or "blocks"
     budget = None if minutes is None else minutes * recipe.share
     emulator = fit(cube, split=split, seed=seed, minutes=budget, progress=progress, **recipe.fit)
     emulator.save(str(folder / "emulator"))
@@ -185,12 +184,15 @@ def run(
     write(prediction, str(folder / "prediction.zarr"), progress=progress)
     prediction = xr.open_zarr(folder / "prediction.zarr", chunks={}, consolidated=False)
     clock.lap("predict")
-    held_out, train = parts == HELD_OUT, parts == TRAIN
+    blocks = emulator.spec.split or Split()
+    where, scored = held_out(cube, blocks)
+    train = split_map(cube, blocks) == TRAIN
     rivals = {}
     if recipe.boosting:
-        rivals["gradient_boosting"] = rival(cube, emulator, held_out, train, recipe.given, seed)
+        rivals["gradient_boosting"] = rival(cube, emulator, where, train, recipe.given, seed)
         clock.lap("boosting")
-    scores = evaluate(prediction, cube, where=held_out, train=train, baselines=rivals)
+    judged = of_years(prediction, scored)
+    scores = evaluate(judged, cube, where=where, train=train, baselines=rivals)
     scores.drop_vars("description").to_dataframe().to_csv(folder / "scores.csv")
     clock.lap("evaluate")
     consistency = check(prediction)
@@ -200,13 +202,13 @@ def run(
     )
     emulator.save(str(folder / "emulator"))  # now with its scores
     facts = describe(cube, emulator, recipe, seed, clock, rivals)
-    return Section(recipe.name, cube, prediction, scores, consistency, facts, held_out)
+    return Section(recipe.name, cube, prediction, scores, consistency, facts, where)
 
 
 def rival(
     cube: xr.Dataset,
     emulator: Emulator,
-    held_out: xr.DataArray,
+    where: xr.DataArray,
     train: xr.DataArray,
     given: Sequence[str],
     seed: int,
@@ -214,7 +216,7 @@ def rival(
     """Gradient boosting with the emulator's predictors, given values and split."""
     names = [v.name for v in emulator.spec.inputs if v.name not in ("latitude", "longitude")]
     names += ["lu_total"] * emulator.spec.driver
-    return boosting(cube, names, held_out, train, given=given, seed=seed)
+    return boosting(cube, names, where, train, given=given, seed=seed)
 
 
 def numbers(scores: xr.Dataset) -> dict[str, float | None]:
@@ -250,7 +252,6 @@ def describe(
     spec = emulator.spec
     given = ", ".join(recipe.given) or "nothing"
     predicted = ", ".join(name for name in spec.targets if name not in recipe.given)
-    blocks = spec.split or Split()
     facts = {
         "Data": str(cube.attrs.get("title", "")),
         "Source": str(cube.attrs.get("source", "")),
@@ -259,8 +260,7 @@ def describe(
         "Predicted": predicted,
         "Inputs": ", ".join(v.name + " (may be missing)" * v.optional for v in spec.inputs)
         + ", lu_total" * spec.driver,
-        "Held out": f"{blocks.fraction:.0%} of blocks of {blocks.size} pixels, buffer "
-        f"{blocks.buffer} pixels, seed {blocks.seed}",
+        "Held out": apart(spec.split or Split()),
         "Emulator": f"{emulator.hash[:16]}, {emulator.summary()}",
         "Training": f"{spec.provenance['steps']} steps of {spec.provenance['batch_size']} crops of "
         f"{spec.provenance['crop']} pixels, random initialisation, seed {seed}",
@@ -274,6 +274,18 @@ def describe(
             "scored pixels"
         )
     return facts
+
+
+def apart(split: Split) -> str:
+    """What a split holds out, in words."""
+    blocks = (
+        f"{split.fraction:.0%} of blocks of {split.size} pixels, buffer {split.buffer} pixels, "
+        f"seed {split.seed}"
+    )
+    regions = f"regions {', '.join(map(str, split.regions))}"
+    years = f"the years {', '.join(map(str, split.years))}"
+    said = ((split.fraction, blocks), (split.regions, regions), (split.years, years))
+    return "; ".join(words for held, words in said if held) or "nothing"
 
 
 class Clock:

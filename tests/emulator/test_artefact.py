@@ -14,9 +14,10 @@ import torch
 import xarray as xr
 from dask.base import tokenize
 
+from tests.oracles import assemble, select
 from xlsbc.emulator import Emulator
 from xlsbc.emulator.artefact import stack
-from xlsbc.emulator.sample import Window, assemble, select
+from xlsbc.emulator.sample import Window
 from xlsbc.errors import EmulatorError
 
 SPEC, WEIGHTS = "emulator.json", "weights.safetensors"

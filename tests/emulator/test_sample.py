@@ -11,10 +11,11 @@ import xarray as xr
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
+from tests.oracles import assemble, cut, select
 from xlsbc.cube.legends import LC, LU
 from xlsbc.cube.vocabulary import attributes
 from xlsbc.emulator import InputVariable, Lattice, Spec
-from xlsbc.emulator.sample import Sample, Window, assemble, cut, select
+from xlsbc.emulator.sample import Sample, Window
 from xlsbc.errors import EmulatorError
 from xlsbc.models.temporal import upsample
 

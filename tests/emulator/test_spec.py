@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from xlsbc.emulator import Architecture, InputVariable, Lattice, Spec
+from xlsbc.emulator import Architecture, InputVariable, Lattice, Spec, Split
 
 
 @pytest.fixture
@@ -29,7 +29,16 @@ def test_a_specification_read_back_from_its_json_is_the_same(document):
         | {
             "static": [{"name": "elevation", "units": "m", "mean": 1 / 3, "std": 1e-7}],
             "given": [[], ["lc_fraction"]],
-            "split": {"size": 7, "buffer": 2, "fraction": 0.25, "seed": 3},
+            "split": {
+                "size": 7,
+                "buffer": 2,
+                "fraction": 0.25,
+                "seed": 3,
+                "validation": 0.1,
+                "years": [2003, 2010],
+                "regions": [[170.0, -20, -170.5, 1 / 3]],
+                "extent": [3, 449, 2, 5],
+            },
             "provenance": {"cube": "Ötztal", "steps": 10},
             "scores": {"lai_rmse": 0.5, "lu_miou": None},
         }
@@ -60,6 +69,25 @@ def test_a_specification_read_back_from_its_json_is_the_same(document):
         ({"static": [{"name": "", "units": "m"}]}, "name"),
         ({"static": [{"name": "dem", "units": "m", "transform": "exp"}]}, "transform"),
         ({"split": {"fraction": 1.0}}, "fraction"),
+        (
+            {"split": {"fraction": 0.6, "validation": 0.4}},
+            "less than 1 together; found 0.6 and 0.4",
+        ),
+        ({"split": {"seed": -1}}, "seed"),
+        ({"split": {"years": [2001, 2001]}}, "years must ascend; found 2001, 2001"),
+        ({"split": {"years": [2002, 2001]}}, "years must ascend; found 2002, 2001"),
+        ({"split": {"years": [2001.5]}}, "years"),
+        (
+            {"split": {"regions": [[0, 10, 5, 10]]}},
+            r"south < north .* found \(0.0, 10.0, 5.0, 10.0\)",
+        ),
+        ({"split": {"regions": [[5, 10, 5, 20]]}}, "some width; found"),
+        ({"split": {"regions": [[0, 10, 5]]}}, "regions"),
+        ({"split": {"regions": [[0, 80, 5, 91]]}}, "less than or equal to 90"),
+        ({"split": {"regions": [[0, -91, 5, 0]]}}, "greater than or equal to -90"),
+        ({"split": {"regions": [[0, 10, 361, 20]]}}, "less than or equal to 360"),
+        ({"split": {"extent": [0, 0, 0, 1]}}, "extent"),
+        ({"split": {"extent": [-1, 0, 1, 1]}}, "extent"),
         ({"driver": 1}, "driver"),
     ],
 )
@@ -73,6 +101,34 @@ def test_moments_must_be_finite(document, text):
     raw = json.dumps(document)[:-1] + ', "static": [{"name": "dem", "units": "m", "mean": X}]}'
     with pytest.raises(ValidationError, match="finite"):
         Spec.model_validate_json(raw.replace("X", text))
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity"])
+def test_the_edges_of_a_region_must_be_finite(document, text):
+    raw = json.dumps(document)[:-1] + ', "split": {"regions": [[0, 1, X, 2]]}}'
+    with pytest.raises(ValidationError, match="regions.0.2"):
+        Spec.model_validate_json(raw.replace("X", text))
+
+
+def test_a_split_of_an_older_document_holds_out_blocks_and_no_more(document):
+    spec = read(document | {"split": {"size": 96, "buffer": 16, "fraction": 0.2, "seed": 7}})
+    assert spec.split == Split(
+        size=96,
+        buffer=16,
+        fraction=0.2,
+        seed=7,
+        validation=0.0,
+        years=(),
+        regions=(),
+        extent=None,
+    )
+
+
+def test_every_problem_of_a_split_is_named_at_once(document):
+    with pytest.raises(ValidationError) as caught:
+        read(document | {"split": {"size": 0, "years": [2, 1], "regions": [[0, 1, 0, 2]]}})
+    found = {".".join(map(str, error["loc"])) for error in caught.value.errors()}
+    assert found == {"split.size", "split.years", "split.regions"}
 
 
 def test_every_problem_is_named_at_once(document):

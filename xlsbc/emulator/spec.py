@@ -24,6 +24,11 @@ Target = Literal["lu_fraction", "lc_fraction", "lai"]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Steps = tuple[tuple[Annotated[int, Field(ge=1, le=12)], Annotated[int, Field(ge=1, le=31)]], ...]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Longitude = Annotated[float, Field(ge=-360, le=360, allow_inf_nan=False)]
+Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
+Region = tuple[Longitude, Latitude, Longitude, Latitude]
+First = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
 
 
 def listed(names: Sequence[str]) -> tuple[str, ...]:
@@ -90,24 +95,67 @@ class Lattice(Document):
 
 
 class Split(Document):
-    """Spatial blocks held out of training, with a buffer around them.
+    """What is held out of training: spatial blocks, regions, years, or pixels and years at once.
 
     Parameters
     ----------
     size
         Side of a block, pixels.
     buffer
-        Pixels around a held-out block that serve neither training nor scores.
+        Pixels around what is held out, for scores or validation, that serve neither.
     fraction
-        Share of blocks held out.
+        Share of the area held out as blocks.
     seed
         Of the draw.
+    validation
+        Share of the area held out as further blocks, for early stopping.
+    years
+        Held out, ascending. With blocks or regions as well, these years are scored at the held-out
+        pixels alone, and neither those pixels nor those years train.
+    regions
+        Held-out boxes ``(west, south, east, north)``, degrees; one whose west is east of its east
+        crosses the date line.
+    extent
+        First row and column of blocks and number of either, on the global lattice, among which
+        was drawn; by default those that the cube covers.
     """
 
     size: Annotated[int, Field(ge=1)] = 96
     buffer: Annotated[int, Field(ge=0)] = 12
     fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    years: Annotated[tuple[int, ...], Field(max_length=1024)] = ()
+    regions: Annotated[tuple[Region, ...], Field(max_length=256)] = ()
+    extent: tuple[First, First, Count, Count] | None = None
+
+    @field_validator("years")
+    @classmethod
+    def _ascend(cls, years: tuple[int, ...]) -> tuple[int, ...]:
+        if list(years) != sorted(set(years)):
+            raise ValueError(f"years must ascend; found {', '.join(map(str, years))}")
+        return years
+
+    @field_validator("regions")
+    @classmethod
+    def _have_an_area(cls, regions: tuple[Region, ...]) -> tuple[Region, ...]:
+        empty = [r for r in regions if r[0] == r[2] or r[1] >= r[3]]
+        if empty:
+            found = ", ".join(map(str, empty))
+            raise ValueError(
+                f"regions must be (west, south, east, north) with south < north and some width; "
+                f"found {found}"
+            )
+        return regions
+
+    @model_validator(mode="after")
+    def _leave_some(self) -> Split:
+        if self.fraction + self.validation >= 1:
+            raise ValueError(
+                f"fraction and validation must be less than 1 together; found {self.fraction:g} "
+                f"and {self.validation:g}"
+            )
+        return self
 
 
 class Spec(Document):

@@ -1,369 +1,352 @@
-"""Random crops of a cube for training, drawn by xbatcher and kept in a bounded pool.
+"""Batches for training, drawn lazily from a cube wherever it lies.
 
-xbatcher's `BatchGenerator` enumerates overlapping super-windows of the lazy cube, which is widened
-first so that its ragged edges, which xbatcher drops, are visited too. A super-window of one year is
-read once, turned into tensors, and serves many random crops while it is in the pool.
+windows (what is read at once) ─► reader (fields of a window and its years) ─► stream (which piece
+when, read ahead) ─► crops (samples of a piece) ─► `Batch`. The same seed, step and rank give the
+same batch, whatever came before and however many threads read.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
-from torch.nn import functional
-from xbatcher import BatchGenerator
+from dask.utils import parse_bytes
 
-from xlsbc.emulator.artefact import stack
-from xlsbc.emulator.sample import Window, assemble, cut, select, shares
-from xlsbc.emulator.spec import Spec
-from xlsbc.emulator.steps import steps_of, years
+from xlsbc.cube.grid import Extent, goes_around
+from xlsbc.cube.schema import conform
+from xlsbc.emulator.sample import Window
+from xlsbc.emulator.spec import Architecture, Spec, Split
 from xlsbc.errors import TrainingError
-from xlsbc.models.network import Inputs
-from xlsbc.training.losses import Labels
-from xlsbc.training.splits import TRAIN
+from xlsbc.training.crops import Batch, Piece, collate, crop_of
+from xlsbc.training.outline import outline
+from xlsbc.training.reader import Place, Reader
+from xlsbc.training.splits import BUFFER, TRAIN, Parts, resolved, suggest
+from xlsbc.training.stream import Lot, Planned, Stream, order
+from xlsbc.training.survey import Survey, labelled, surveyed
+from xlsbc.training.windows import Span, window_of, windows_of
 
-__all__ = ["Batch", "Batches"]
+__all__ = ["MEMORY", "Batch", "Batches", "batches"]
 
-SUPER_WINDOW = 256
-"""Pixels a side: of the order of a storage chunk."""
+MEMORY = 2 * 2**30
+"""Bytes that batches may take while they are drawn."""
 
-TRIES = 100
-"""Windows that are looked at for a crop; those without a label are not in the pool."""
+LOCAL, REMOTE = 2, 8
+"""Threads that read: files are decoded as fast by two; object stores answer many at a time."""
+
+DEPTH = 3
+"""Batches that wait to be used."""
+
+POOL = 32
+"""Pieces from which samples are drawn: more of them shuffle no better and take longer to fill."""
+
+OUTSIDE = -1
+"""Part of a split that what is beyond the grid belongs to."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Crops, the pixels at which they are labelled, and the labels there.
+def batches(
+    cube: xr.Dataset,
+    *,
+    crop: int = 96,
+    size: int = 8,
+    split: Split | Literal["blocks"] = "blocks",
+    given: Sequence[tuple[str, ...]] | None = None,
+    optional: Sequence[str] = (),
+    position: bool | None = None,
+    state: Sequence[str] = (),
+    memory: int | str = MEMORY,
+    threads: int | None = None,
+    seed: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Batches:
+    """Batches of a cube for a training loop of one's own; reads the cube once, see `surveyed`.
 
     Parameters
     ----------
-    inputs
-        Of the network.
-    y, x
-        ``(batch, pixel)``, pixels within a crop.
-    labels
-        At those pixels.
-    given
-        Fractions given in `inputs`.
+    cube
+        A cube that `conform` accepts, in memory or lazy.
+    crop, size
+        Side of a crop in pixels, and crops in a batch.
+    split, given, optional, position, state
+        See `xlsbc.training.config.Training`.
+    memory
+        Bytes that may be taken, or text like "2GiB".
+    threads, seed, rank, world
+        See `Batches`.
+
+    Returns
+    -------
+    Batches
+        An endless iterable of `Batch`; ``.spec`` says what the channels are and how they are
+        scaled, ``.survey`` what was found in the cube, ``.batches(n)`` goes on from batch n.
+
+    Raises
+    ------
+    CubeError
+        If the cube is not a cube.
+    TrainingError
+        If there is nothing to learn, or nothing to learn it from.
     """
-
-    inputs: Inputs
-    y: Tensor
-    x: Tensor
-    labels: Labels
-    given: tuple[str, ...]
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`."""
-        inputs, labels = self.inputs.to(device), self.labels.to(device)
-        return Batch(inputs, self.y.to(device), self.x.to(device), labels, self.given)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A super-window of one year: inputs, targets and which pixels may train."""
-
-    inputs: Inputs
-    targets: dict[str, Tensor]
-    trainable: Tensor
+    cube = conform(cube)
+    split = resolved(suggest(cube, seed) if split == "blocks" else split, cube)
+    drawn = outline(
+        cube,
+        split=split,
+        architecture=Architecture(),
+        given=given,
+        optional=optional,
+        position=position,
+        state=state,
+    )
+    parts = Parts.of(cube, split)
+    spec, found = surveyed(cube, drawn, parts, crop, threads=threads or LOCAL)
+    bytes_free = parse_bytes(memory) if isinstance(memory, str) else memory
+    options: dict[str, Any] = {"threads": threads, "seed": seed, "rank": rank, "world": world}
+    return Batches(cube, spec, parts, found, crop=crop, size=size, memory=bytes_free, **options)
 
 
 class Batches:
-    """Endless random batches of a cube's training pixels.
+    """Endless random batches of a part of a cube.
 
     Parameters
     ----------
     cube
         Conformed, lazy or not.
     spec
-        Inputs and targets.
-    split
-        `xlsbc.training.splits.split_map`.
+        Inputs, with their scaling, and targets.
+    parts
+        What is held out.
+    survey
+        Of the same cube, split and crop.
     crop
         Side of a crop, pixels; a multiple of the backbone's stride.
     size
         Crops in a batch.
     pixels
-        Labelled pixels drawn from a crop.
+        Labelled pixels drawn from a crop; by default an eighth of its pixels.
     margin
-        Rim of a crop, pixels, that is seen but not trained on: its context is cut off.
+        Rim of a crop, pixels, that is seen but not trained on: its context is cut off. By default
+        12, or an eighth of a small crop.
     memory
-        Bytes that the pool may take; at least one super-window is always held.
+        Bytes that pieces of the cube and waiting batches may take together.
+    threads
+        That read; by default 2, or 8 where the cube is in an object store.
     seed
         Of all draws: equal seeds give equal batches.
+    rank, world
+        Which of how many processes that train together.
+    part
+        Of the split.
+    lead
+        Years before that are read too, for training over several.
 
     Raises
     ------
     TrainingError
-        If no training pixel has a label.
+        If the memory does not suffice for one window of the cube.
     """
 
     def __init__(
         self,
         cube: xr.Dataset,
         spec: Spec,
-        split: xr.DataArray,
+        parts: Parts,
+        survey: Survey,
         *,
         crop: int,
         size: int,
-        pixels: int,
-        margin: int,
-        memory: int = 2 * 2**30,
+        pixels: int | None = None,
+        margin: int | None = None,
+        memory: int = MEMORY,
+        threads: int | None = None,
         seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        part: int = TRAIN,
+        lead: int = 0,
     ) -> None:
-        self.cube = cube
-        self.spec = spec
-        self.crop, self.size, self.pixels, self.margin = crop, size, pixels, margin
-        self.memory = memory
-        self.random = np.random.default_rng(seed)
-        self.train = (split == TRAIN).to_numpy()
-        self.places = [
-            (window, year) for window in super_windows(cube, crop) for year in years(cube, spec)
-        ]
-        self.order: list[int] = []
-        self.pool: list[Piece] = []
-        self.resident = False  # whether every labelled piece is in the pool
+        self.spec, self.parts, self.survey, self.part = spec, parts, survey, part
+        self.crop, self.size = crop, size
+        self.pixels = crop * crop // 8 if pixels is None else pixels
+        self.margin = min(12, crop // 8) if margin is None else margin
+        self.seed, self.rank, self.world = seed, rank, world
+        self.reader = Reader(cube, spec, lead)
+        self.windows = windows_of(self.reader.grid, crop, self.reader.edges)
+        self.threads = threads or (REMOTE if self.reader.remote else LOCAL)
+        self.held, spare = self._budget(memory)
+        self._layouts: dict[int, list[Lot[Place]]] = {}
+        self.stream: Stream[Place, Piece, Batch] = Stream(
+            self._plan,
+            self._read,
+            self._make,
+            spare=spare,
+            threads=self.threads,
+            ahead=self.ahead,
+            depth=DEPTH,
+        )
 
-    def fill(self) -> Iterator[float]:
-        """Read pieces until the pool is full; yields the share read, for a progress bar."""
-        held = 0
-        self._shuffle()
-        while piece := self._read_next():
-            held += nbytes(piece)
-            if self.pool and held > self.memory:
-                break
-            self.pool.append(piece)
-            yield 1 - len(self.order) / len(self.places)
-        else:
-            self.resident = True
-        if not self.pool:
-            raise TrainingError(
-                "no training pixel has a label and all required inputs; check that targets and "
-                "inputs overlap, name inputs that may be missing in `optional`, or hold out less"
-            )
+    @property
+    def ahead(self) -> int:
+        """Pieces that are read before they are drawn from."""
+        return self.threads + 1
 
     def __iter__(self) -> Iterator[Batch]:
-        drawn = 0
-        while True:
-            given = self.spec.given[self.random.integers(len(self.spec.given))]
-            crops = [self._crop(given) for _ in range(self.size)]
-            yield collate(crops, given)
-            drawn += self.size
-            if not self.resident and drawn >= 8 * len(self.pool):
-                drawn = 0
-                self._renew()
+        return self.batches()
 
-    def _renew(self) -> None:
-        """Replace the oldest piece by one not seen in this round."""
-        piece = self._read_next()
-        if piece is None:
-            self._shuffle()
-            piece = self._read_next()
-        if piece is not None:
-            self.pool = [*self.pool[1:], piece]
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Batches from number `start` on, endless; threads that read end with the generator."""
+        return self.stream.batches(start)
 
-    def _shuffle(self) -> None:
-        """Begin a round."""
-        self.order = self.random.permutation(len(self.places)).tolist()
+    @cached_property
+    def per_epoch(self) -> int:
+        """Batches, of all ranks, in which every label has been met about once."""
+        draws = sum(lot.draws for lot in self.lots(0))
+        return max(math.ceil(draws / (self.size * self.world)), 1)
 
-    def _read_next(self) -> Piece | None:
-        """Next labelled piece of the round; None when it is over."""
-        while self.order:
-            piece = self._read(*self.places[self.order.pop()])
-            if piece.trainable.any():
-                return piece
-        return None
+    @property
+    def filled(self) -> float:
+        """Batches that the pool can give when it has been filled."""
+        lots = self.lots(0)
+        draws = sum(lot.draws for lot in lots) / len(lots)
+        return max(min(self.held, len(lots)) * draws / self.size, 2.0)
 
-    def _read(self, window: Window, year: int) -> Piece:
-        part = select(self.cube, self.spec, window, year)
-        sample = assemble(part, self.spec)
-        targets: dict[str, Tensor] = {
-            name: torch.from_numpy(target(self.cube, self.spec, name, window, year))
-            for name in self.spec.targets
-        }
-        labelled = torch.zeros(sample.valid.shape, dtype=torch.bool)
-        for value in targets.values():
-            labelled |= value.isfinite().any(0)
-        region = xr.Dataset({"train": (("latitude", "longitude"), self.train)}, self.cube.coords)
-        inside = cut(region[["train"]], window)["train"].fillna(0).to_numpy().astype(bool)
-        trainable = labelled & torch.from_numpy(sample.valid & inside)
-        return Piece(stack([sample]), targets, trainable)
+    @property
+    def nbytes(self) -> int:
+        """Memory that is taken at most, an estimate from shapes."""
+        return (self.held + self.ahead + self.threads) * self.piece_size + self.waiting_size
 
-    def _crop(self, given: tuple[str, ...]) -> tuple[Inputs, dict[str, Tensor], Tensor, Tensor]:
-        """A random crop around a random labelled pixel of a random piece."""
-        for _ in range(TRIES):
-            piece = self.pool[self.random.integers(len(self.pool))]
-            usable = piece.trainable.clone()
-            for name in given:
-                usable &= piece.targets[name][0].isfinite()  # shares are known in all classes
-            usable &= ~frame(usable.shape, self.margin)
-            pixels = usable.nonzero()
-            if len(pixels):
-                break
-        else:
-            raise TrainingError(
-                f"{TRIES} windows of the cube in turn held no labelled pixel for given={given}; "
-                "leave out this combination, or give what it needs in more places or years"
+    def lots(self, epoch: int) -> list[Lot[Place]]:
+        """Pieces of an epoch that have labels."""
+        layout = epoch % self.windows.layouts
+        if layout not in self._layouts:
+            self._layouts[layout] = [
+                lot for spans in self.windows.layout(layout) for lot in self._of(*spans)
+            ]
+        return self._layouts[layout]
+
+    def _of(self, rows: Span, columns: Span) -> Iterator[Lot[Place]]:
+        """Pieces of a super-window: its years, as many at a time as lie in one chunk."""
+        crops = self.survey.crops[self.part][
+            :, :, rows.first : rows.last, columns.first : columns.last
+        ]
+        crops = crops.sum((2, 3))  # (year, kind)
+        window = window_of(rows, columns)
+        years = self.survey.years
+        together = self.reader.steps_together
+        first = years[0]
+        groups = [(y - first) // together for y in years]
+        for group in sorted(set(groups)):
+            members = [i for i, g in enumerate(groups) if g == group and crops[i].any()]
+            if members:
+                held = crops[members]
+                draws = int(held.max(1).sum())
+                kinds = tuple((held.sum(0) > 0).tolist())
+                yield Lot(Place(window, tuple(years[i] for i in members)), draws, kinds)
+
+    def _plan(self) -> Iterator[Planned[Place]]:
+        return order(
+            self.lots,
+            size=self.size,
+            held=self.held,
+            seed=self.seed,
+            rank=self.rank,
+            world=self.world,
+        )
+
+    def _read(self, place: Place) -> Piece:
+        known = self.reader.read(place)
+        parts = self._parts(place.window)
+        hidden = (parts != self.part) & (parts != BUFFER) & (parts != OUTSIDE)
+        if self.part != TRAIN:
+            hidden &= parts != TRAIN
+        if () not in self.spec.given and not self.spec.state:
+            hidden[:] = False  # a map that is always given is an input like any other
+        latitude, longitude = place.window.axes(self.reader.grid)
+        return Piece(
+            place,
+            tuple(known),
+            tuple(labelled(k, self.spec, parts == self.part) for k in known),
+            hidden,
+            self._area(latitude),
+            latitude,
+            longitude,
+        )
+
+    def _make(self, planned: Planned[Place], pieces: Sequence[Piece]) -> Batch:
+        given = self.spec.given[planned.kind]
+        crops = [
+            crop_of(
+                piece,
+                planned.kind,
+                given,
+                side=self.crop,
+                pixels=self.pixels,
+                margin=self.margin,
+                random=np.random.default_rng((self.seed, 2, self.rank, planned.number, i)),
             )
-        anchor = pixels[self.random.integers(len(pixels))].tolist()
-        top, left = (
-            self._start(at, length) for at, length in zip(anchor, usable.shape, strict=True)
+            for i, piece in enumerate(pieces)
+        ]
+        batch = collate(crops, given, planned.number)
+        return batch.pin_memory() if torch.cuda.is_available() else batch
+
+    def _parts(self, window: Window) -> np.ndarray:
+        """Part of the split of every pixel of a window."""
+        grid = self.reader.grid
+        rows = Extent.of(window.y, window.y + window.height, grid.rows, around=False)
+        columns = Extent.of(
+            window.x, window.x + window.width, grid.columns, around=goes_around(grid)
         )
-        rows, columns = slice(top, top + self.crop), slice(left, left + self.crop)
-        inner = usable[rows, columns]
-        found = (inner & ~frame(inner.shape, self.margin)).nonzero()
-        chosen = found[torch.from_numpy(self.random.integers(len(found), size=self.pixels))]
-        y, x = chosen[:, 0], chosen[:, 1]
-        labels = {k: v[:, top + y, left + x] for k, v in piece.targets.items()}
-        inputs = window_of(piece, rows, columns, given)
-        if self.random.integers(2):
-            inputs, x = mirrored(inputs), self.crop - 1 - x
-        return inputs, labels, y, x
+        found = np.concatenate([self.parts.box(rows.parts[0], c) for c in columns.parts], axis=1)
+        pads = (rows.before, rows.after), (columns.before, columns.after)
+        return np.pad(found, pads, constant_values=OUTSIDE)
 
-    def _start(self, at: int, length: int) -> int:
-        """Random start of a crop on an axis, so that a pixel lies inside its margin."""
-        first = max(at + self.margin + 1 - self.crop, 0)
-        last = min(at - self.margin, length - self.crop)
-        return int(self.random.integers(first, last + 1))
+    def _area(self, latitude: np.ndarray) -> np.ndarray:
+        """Area of pixels at latitudes, over the grid's mean; of none beyond a pole."""
+        whole = np.cos(np.deg2rad(self.reader.grid.latitude)).mean()
+        return np.clip(np.cos(np.deg2rad(latitude)), 0, None) / whole
 
+    @cached_property
+    def piece_size(self) -> int:
+        """Bytes of the largest piece."""
+        spans = self.windows.layout(0)
+        pixels = max((r.stop - r.start) * (c.stop - c.start) for r, c in spans)
+        return pixels * self._pixel_size * self.reader.steps_together
 
-def super_windows(cube: xr.Dataset, crop: int) -> list[Window]:
-    """Overlapping windows that together hold every crop of a cube, ragged edges included."""
-    lengths = {d: max(SUPER_WINDOW, crop) for d in ("latitude", "longitude")}
-    overlap = {d: crop - 1 if crop > 1 else 0 for d in lengths}
-    starts, sizes = {}, {}
-    for dim, length in lengths.items():
-        reach = cube.sizes[dim] + crop  # half a crop of nothing on either side
-        length = lengths[dim] = min(length, max(reach, crop))
-        overlap[dim] = min(overlap[dim], length - 1)
-        stride = length - overlap[dim]
-        count = max(-(-(reach - length) // stride), 0) + 1
-        starts[dim], sizes[dim] = -(crop // 2), length + (count - 1) * stride
-    numbers = xr.Dataset(
-        {d: (d, np.arange(starts[d], starts[d] + sizes[d])) for d in lengths}
-    ).assign(
-        cell=(("latitude", "longitude"), np.empty((sizes["latitude"], sizes["longitude"]), bool))
-    )
-    windows = BatchGenerator(
-        numbers, input_dims=lengths, input_overlap=overlap, preload_batch=False
-    )
-    return [
-        Window(
-            int(w["latitude"][0]), int(w["longitude"][0]), w.sizes["latitude"], w.sizes["longitude"]
+    @property
+    def waiting_size(self) -> int:
+        """Bytes of the batches that wait."""
+        state = sum(self.reader.sources[n].shape[1] for n in self.spec.state)
+        channels = len(self.spec.static) + len(self.spec.optional) + 1 + state
+        given = [sum(self.reader.sources[n].shape[1] for n in names) for names in self.spec.given]
+        crop = 4 * (channels + max(given)) * self.crop**2
+        return DEPTH * self.size * crop * (1 + self.reader.lead)
+
+    @property
+    def _pixel_size(self) -> int:
+        """Bytes that a pixel and year of a piece take."""
+        spec, sources = self.spec, self.reader.sources
+        state = sum(sources[n].shape[1] for n in spec.state) * (1 + self.reader.lead)
+        targets = sum(
+            len(spec.steps) if name == "lai" else sources[name].shape[1] for name in spec.targets
         )
-        for w in windows
-    ]
+        static = len(spec.static) + len(spec.optional) + 1
+        return 4 * (static + targets + state) + len(spec.given) + 2
 
-
-def target(cube: xr.Dataset, spec: Spec, name: str, window: Window, year: int) -> np.ndarray:
-    """A target of a year under a window, float32; NaN where it is unknown.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(class, y, x)`` shares that sum to 1, or ``(step, y, x)`` leaf area index.
-    """
-    field = cube[name]
-    if name != "lai":
-        listed = field.indexes["year"]
-        if year not in listed:
-            return np.full((field.shape[1], window.height, window.width), np.nan, np.float32)
-        part = cut(field.sel(year=year, drop=True).to_dataset(name=name), window)
-        return shares(part[name].to_numpy(), name).astype(np.float32)
-    starts, _ = steps_of(spec, year)
-    known = np.isin(starts, field.indexes["time"].to_numpy())
-    values = np.full((len(starts), window.height, window.width), np.nan, np.float32)
-    if known.any():
-        part = cut(field.sel(time=starts[known]).to_dataset(name=name), window)
-        values[known] = part[name].to_numpy()
-    return values
-
-
-def window_of(piece: Piece, rows: slice, columns: slice, given: tuple[str, ...]) -> Inputs:
-    """Inputs of a crop, with the fractions that are given in it."""
-    whole = piece.inputs
-    cropped = {
-        "static": whole.static[..., rows, columns],
-        "row": whole.row[:, rows],
-        "column": whole.column[:, columns],
-    }
-    if whole.driver_row is not None and whole.driver_column is not None:
-        cropped |= {"driver_row": whole.driver_row[:, rows]}
-        cropped |= {"driver_column": whole.driver_column[:, columns]}
-    if whole.state is not None:
-        cropped |= {"state": whole.state[..., rows, columns]}
-    for name in given:
-        value = piece.targets[name][None, :, rows, columns]
-        cropped[name.removesuffix("_fraction")] = value.nan_to_num()
-        present = value.isfinite().all(1, keepdim=True)
-        cropped["static"] = torch.cat(
-            (cropped["static"][:, :-1], cropped["static"][:, -1:] * present), dim=1
-        )
-    return dataclasses.replace(whole, **cropped)
-
-
-def frame(shape: Sequence[int], width: int) -> Tensor:
-    """Pixels ``(y, x)`` within `width` of the edge."""
-    rim = torch.ones(*shape, dtype=torch.bool)
-    rim[width : shape[0] - width, width : shape[1] - width] = False
-    return rim
-
-
-def mirrored(inputs: Inputs) -> Inputs:
-    """East and west swapped: land is as likely as its mirror image, the sun as high on either.
-
-    North and south are not swapped, since slopes that face the sun differ from those that do not.
-    """
-    along_x = ("static", "column", "driver_column", "lu", "lc", "state")
-    values = {name: getattr(inputs, name) for name in along_x}
-    flipped = {name: value.flip(-1) for name, value in values.items() if value is not None}
-    return dataclasses.replace(inputs, **flipped)
-
-
-def collate(
-    crops: list[tuple[Inputs, dict[str, Tensor], Tensor, Tensor]], given: tuple[str, ...]
-) -> Batch:
-    """Crops as one batch.
-
-    Crops may differ in how many coarse cells and forcing steps they have: the smaller are padded
-    with zeros, which no pixel's position and no pooling weight refers to.
-    """
-    joined: dict[str, Any] = {}
-    for field in dataclasses.fields(Inputs):
-        values = [getattr(crop[0], field.name) for crop in crops]
-        joined[field.name] = None if values[0] is None else torch.cat(equal_shapes(values))
-    labels = {
-        name.removesuffix("_fraction"): torch.stack([crop[1][name] for crop in crops])
-        for name in crops[0][1]
-    }
-    return Batch(
-        Inputs(**joined),
-        torch.stack([crop[2] for crop in crops]),
-        torch.stack([crop[3] for crop in crops]),
-        Labels(**{name: labels.get(name) for name in ("lu", "lc", "lai")}),
-        given,
-    )
-
-
-def equal_shapes(values: list[Tensor]) -> list[Tensor]:
-    """Tensors padded with zeros at the end of every axis to the largest."""
-    shape = [max(sizes) for sizes in zip(*(v.shape for v in values), strict=True)]
-
-    def pad(value: Tensor) -> Tensor:
-        lacking = [large - small for large, small in zip(shape, value.shape, strict=True)]
-        return functional.pad(value, [p for lack in reversed(lacking) for p in (0, lack)])
-
-    return [pad(value) for value in values]
-
-
-def nbytes(piece: Piece) -> int:
-    """Memory that a piece takes, bytes."""
-    inputs = [getattr(piece.inputs, field.name) for field in dataclasses.fields(Inputs)]
-    tensors = [*inputs, *piece.targets.values(), piece.trainable]
-    return sum(t.nbytes for t in tensors if t is not None)
+    def _budget(self, memory: int) -> tuple[int, int]:
+        """Pieces in the pool, and bytes for those that have left it."""
+        free = memory - self.waiting_size
+        pieces = free // self.piece_size - self.ahead - self.threads  # what is read is held twice
+        if pieces < 1:
+            need = self.waiting_size + (1 + self.ahead + self.threads) * self.piece_size
+            raise TrainingError(
+                f"memory of {memory / 2**20:.0f} MiB does not hold the windows of this cube that "
+                f"are read at once; give at least {need / 2**20:.0f} MiB, fewer threads, or "
+                "store the cube in smaller chunks"
+            )
+        held = int(min(pieces, POOL))
+        return held, int((pieces - held) * self.piece_size)

@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import zarr
 from dask.base import tokenize
 from xarray.backends.zarr import ZarrArrayWrapper
+from xarray.coding.variables import BoolTypeArray, NativeEndiannessArray
+from xarray.core.indexing import CopyOnWriteArray, LazilyIndexedArray, MemoryCachedArray
 from zarr.abc.store import RangeByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
@@ -27,7 +29,13 @@ from xlsbc.cube.store.listing import Listing, listing
 from xlsbc.cube.store.storage import persistently, reason
 from xlsbc.errors import CubeError
 
-__all__ = ["Backing", "backing", "identity", "stamp"]
+__all__ = ["Backing", "backing", "decoding", "identity", "stamp"]
+
+BARE = (MemoryCachedArray, CopyOnWriteArray, LazilyIndexedArray)
+"""Wrappers of xarray that change no value."""
+
+CASTS = (NativeEndiannessArray, BoolTypeArray)
+"""Wrappers of xarray that change the type of values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +74,11 @@ class Backing:
             found.append(np.array([0, *new, len(shown)]))
         return found
 
+    @cached_property
+    def grid(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of a chunk and of the array, which Zarr works out at each asking."""
+        return self.array.chunks, self.array.shape
+
     def holds(self, rows: Sequence[slice], columns: Sequence[slice]) -> np.ndarray:
         """Whether boxes of the last two dimensions meet a chunk that is in the store."""
         if self.present is None or not missing_when_absent(self.array):
@@ -90,13 +103,34 @@ class Backing:
 
     def lost(self, box: tuple[slice, ...]) -> bool:
         """Whether a chunk under a box that was in the store is there no more."""
+        keys = [key(self.array, at) for at in self.had(box)]
+        return not all(sync(persistently(self._there, key, f"looking for {key}")) for key in keys)
+
+    def had(self, box: tuple[slice, ...]) -> list[tuple[int, ...]]:
+        """Which chunks, or shards, under a box were in the store when it was opened."""
         if self.present is None:
-            return False
+            return []
         spans = dict(zip(self.axes, box, strict=True))
         met = [self.met(axis, spans.get(axis, slice(None))) for axis in range(len(self.part))]
         places = itertools.product(*(range(part.start, part.stop) for part in met))
-        keys = [key(self.array, at) for at in places if self.present[at]]
-        return not all(sync(persistently(self._there, key, f"looking for {key}")) for key in keys)
+        return [at for at in places if self.present[at]]
+
+    def place(self, box: tuple[slice, ...]) -> tuple[tuple[int, ...], tuple[slice | int, ...]]:
+        """The chunk in which a box lies, by its place on the array's grid, and where in it."""
+        at: list[int] = []
+        inner: list[slice | int] = []
+        spans = iter(box)
+        for size, length, part in zip(*self.grid, self.part, strict=True):
+            if not isinstance(part, slice):
+                at.append(part // size)
+                inner.append(part % size)
+                continue
+            shown = range(length)[part][next(spans)]
+            i = shown[0] // size
+            first, end = shown[0] - i * size, shown.stop - i * size
+            at.append(i)
+            inner.append(slice(first, end if end >= 0 else None, shown.step))
+        return tuple(at), tuple(inner)
 
     async def _there(self, key: str) -> bool:
         # a byte of it: file systems answer whether it exists from lists that they keep
@@ -126,6 +160,22 @@ def backing(data: Any) -> Backing | None:
         for at in np.ndindex(*grid):
             present[at] = key(array, at) in found
     return Backing(array, part, present, stamp.hexdigest())
+
+
+def decoding(data: Any) -> list[Callable[[np.ndarray], np.ndarray]] | None:
+    """What makes a variable's values of those in its store, one value by itself, in order.
+
+    None where that is more than xarray's masks, scales and casts.
+    """
+    found: list[Callable[[np.ndarray], np.ndarray]] = []
+    for wrapper in reversed(unwrapped(data)[0]):
+        if hasattr(wrapper, "func"):
+            found.append(wrapper.func)
+        elif isinstance(wrapper, CASTS):
+            found.append(partial(np.ndarray.astype, dtype=wrapper.dtype))
+        elif not isinstance(wrapper, BARE):
+            return None
+    return found
 
 
 def stamp(data: Any, behind: Backing | None) -> str:

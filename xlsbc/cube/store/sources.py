@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -22,18 +24,33 @@ from dask.base import tokenize
 from dask.task_spec import List, TaskRef
 from xarray.core.indexing import ExplicitlyIndexed
 from zarr.core.sync import sync
+from zarr.storage import LocalStore, MemoryStore, WrapperStore, ZipStore
 
-from xlsbc.cube.store.backing import Backing, backing, stamp
+from xlsbc.cube.store.backing import Backing, backing, decoding, stamp
+from xlsbc.cube.store.box import Box, Cut, cuts, length, met, shifted, where
+from xlsbc.cube.store.chunks import Chunks, direct
 from xlsbc.cube.store.recent import Recent
 from xlsbc.cube.store.storage import persistently, reason
 from xlsbc.errors import CubeError
 
-__all__ = ["Source", "boxes", "source"]
-
-Box = tuple[slice, ...]
+__all__ = ["Box", "Source", "boxes", "source"]
 
 READ: Recent[np.ndarray] = Recent(96 * 2**20)
 """Decoded chunks of stores that tasks of this process read last: neighbours share their halos."""
+
+AT_ONCE = 32
+"""Chunks of remote stores that tasks of this process wait for: such a store answers late and much
+at a time."""
+
+
+@cache
+def waiting() -> ThreadPoolExecutor:
+    """Threads that wait for remote stores, and decode what they get."""
+    return ThreadPoolExecutor(AT_ONCE, "xlsbc-remote")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=waiting.cache_clear)  # which has none of the threads
 
 
 class Source(Protocol):
@@ -180,6 +197,8 @@ class Stored:
     name: str
     variable: xr.Variable
     backing: Backing | None = field(init=False)
+    chunks: Chunks | None = field(init=False)
+    decoding: Sequence[Callable[[np.ndarray], np.ndarray]] = field(init=False)
     token: str = field(init=False)
     own: str = field(init=False, default_factory=lambda: uuid4().hex)
     carries = False
@@ -190,8 +209,21 @@ class Stored:
 
     def __post_init__(self) -> None:
         behind = backing(self.variable._data)
+        known = None if behind is None else decoding(self.variable._data)
+        chunks = None if behind is None or known is None else direct(behind.array)
         object.__setattr__(self, "backing", behind)
+        object.__setattr__(self, "chunks", chunks)
+        object.__setattr__(self, "decoding", known or ())
         object.__setattr__(self, "token", stamp(self.variable._data, behind))
+
+    @cached_property
+    def remote(self) -> bool:
+        """Whether the store answers late, and many at once."""
+        assert self.backing is not None
+        store = self.backing.array.store
+        while isinstance(store, WrapperStore):
+            store = store._store
+        return not isinstance(store, LocalStore | MemoryStore | ZipStore)
 
     def carry(self, box: Box) -> Any:
         return None
@@ -200,53 +232,84 @@ class Stored:
         """The box, from chunks that were read last where they hold it."""
         if self.backing is None:
             return self.load(box)
-        edges = self.backing.edges
         found = np.empty([part.stop - part.start for part in box], self.variable.dtype)
-        for at in itertools.product(*met(box, edges)):
-            whole = [slice(int(e[i]), int(e[i + 1])) for i, e in zip(at, edges, strict=True)]
-            part = [
-                slice(max(a.start, b.start), min(a.stop, b.stop))
-                for a, b in zip(box, whole, strict=True)
-            ]
-            size = self.variable.dtype.itemsize * math.prod(map(length, whole))
-            if READ.keeps(size):
-                chunk = tuple(whole)
-                # not by the token: some stores do not tell that a chunk has changed
-                values = READ.get((self.own, at), partial(self.load, chunk))
-            else:
-                chunk = tuple(part)
-                values = self.load(chunk)
-            target = tuple(shifted(p, b.start) for p, b in zip(part, box, strict=True))
-            origin = tuple(shifted(p, c.start) for p, c in zip(part, chunk, strict=True))
-            found[target] = values[origin]
+        if not found.size:
+            return found
+        along = [cuts(part, edges) for part, edges in zip(box, self.backing.edges, strict=True)]
+        # a box of whole chunks has no halo that another shares
+        whole = all(cut.part == cut.chunk for axis in along for cut in axis)
+        pieces = list(itertools.product(*along))
+        fill = partial(self.fill, found, straight=whole)
+        side_by_side = self.remote and len(pieces) > 1
+        list(waiting().map(fill, pieces) if side_by_side else map(fill, pieces))
         return found
 
-    def load(self, box: Box) -> np.ndarray:
+    def fill(self, found: np.ndarray, piece: tuple[Cut, ...], *, straight: bool) -> None:
+        """Put into a box what of it lies in one chunk; `straight` from there, and not kept."""
+        target: np.ndarray = found[(*(cut.target for cut in piece), ...)]  # type: ignore[arg-type]
+        chunk = tuple(cut.chunk for cut in piece)
+        size = self.variable.dtype.itemsize * math.prod(map(length, chunk))
+        if straight or not READ.keeps(size):
+            values = self.load(tuple(cut.part for cut in piece), target)
+        else:
+            at = tuple(cut.at for cut in piece)
+            # not by the token: some stores do not tell that a chunk has changed
+            kept = READ.get((self.own, at), partial(self.load, chunk))
+            values = kept[tuple(cut.origin for cut in piece)]
+        if values is not target:
+            target[...] = values
+
+    def load(self, box: Box, into: np.ndarray | None = None) -> np.ndarray:
         """The box, read, no more than one chunk; several times where the store fails.
 
-        A chunk that was there and is no more is an error, and neither missing values nor zeros.
+        It is `into` itself where it could be read there. A chunk that was there and is no more is
+        an error, and neither missing values nor zeros.
         """
-
-        async def attempt(name: str) -> np.ndarray:
-            loaded = await self.variable[box].load_async()
-            return np.asarray(loaded.data)
-
         try:
             if self.backing is None:  # may not know how to be read so
                 return self.variable[box].to_numpy()
-            values = sync(persistently(attempt, self.name, f"reading input {self.name!r}"))
-            gone = uniform(values) and self.backing.lost(box)
+            values = self.directly(box, into) if self.chunks else self.by_zarr(box)
         except Exception as error:
             raise CubeError(
                 f"input {self.name!r} cannot be read at {where(self.variable.dims, box)}: "
                 f"{reason(error)}; see that its store is whole and within reach, and try again"
             ) from error
-        if gone:
+        if values is None:
             raise CubeError(
                 f"input {self.name!r} was in its store when it was opened and is there no more at "
                 f"{where(self.variable.dims, box)}; restore it, or open the cube again"
             )
         return values
+
+    def directly(self, box: Box, into: np.ndarray | None) -> np.ndarray | None:
+        """The box, decoded here; None if it was in the store and is there no more."""
+        assert self.backing is not None
+        assert self.chunks is not None
+        at, inner = self.backing.place(box)
+        bare = not self.decoding and all(isinstance(i, slice) and i.step == 1 for i in inner)
+        chunk = self.chunks.find(at, into if bare else None, f"reading input {self.name!r}")
+        if chunk is into is not None:
+            return into
+        if chunk is None:
+            if self.backing.had(box):
+                return None
+            chunk = self.chunks.blank(at)
+        values = chunk[(*inner, ...)]
+        for function in self.decoding:
+            values = function(values)
+        # or what is kept would be the whole chunk
+        return values.copy() if values.size < chunk.size and not self.decoding else values
+
+    def by_zarr(self, box: Box) -> np.ndarray | None:
+        """The same through xarray and Zarr."""
+        assert self.backing is not None
+
+        async def attempt(name: str) -> np.ndarray:
+            loaded = await self.variable[box].load_async()
+            return np.asarray(loaded.data)
+
+        values = sync(persistently(attempt, self.name, f"reading input {self.name!r}"))
+        return None if uniform(values) and self.backing.lost(box) else values
 
     def holds(self, rows: Sequence[slice], columns: Sequence[slice]) -> np.ndarray:
         if self.backing is None:
@@ -267,32 +330,7 @@ def joined(chunks: Any, ndim: int) -> Any:
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=parts[0].ndim - ndim)
 
 
-def met(box: Box, edges: Sequence[np.ndarray]) -> list[range]:
-    """Chunks that a box meets, by dimension."""
-    spans = []
-    for part, edge in zip(box, edges, strict=True):
-        first = int(np.searchsorted(edge, part.start, side="right")) - 1
-        last = max(int(np.searchsorted(edge, part.stop, side="left")), first + 1)
-        spans.append(range(first, min(last, len(edge) - 1)))
-    return spans
-
-
-def shifted(part: slice, by: int) -> slice:
-    """The slice counted from another origin."""
-    return slice(part.start - by, part.stop - by)
-
-
-def length(part: slice) -> int:
-    """Number of pixels."""
-    return int(part.stop - part.start)
-
-
 def uniform(values: np.ndarray) -> bool:
     """Whether all values are one, or all missing, as those of a chunk are that is not there."""
     first = values.flat[0]
     return bool((np.isnan(values) if np.isnan(first) else values == first).all())
-
-
-def where(dims: Sequence[Hashable], box: Box) -> str:
-    """A box, for people."""
-    return ", ".join(f"{dim} {p.start} to {p.stop}" for dim, p in zip(dims, box, strict=True))

@@ -1,0 +1,152 @@
+"""Checkpoints of a training in a folder: whole or not there, the last two, read without pickle.
+
+Each is a checkpoint of Lightning, a zip archive. Its checksums are compared before it is loaded,
+which `torch.load` does not do: a flipped bit would be another weight.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import torch
+from fsspec.implementations.local import LocalFileSystem
+
+from xlsbc.errors import TrainingError
+
+__all__ = ["Folder", "read", "same", "write"]
+
+KEPT = 2
+PARTIAL = ".partial"
+OWN = "xlsbc"
+"""Key of what a checkpoint holds besides what Lightning put there."""
+
+
+class Folder:
+    """Where the checkpoints of one training are.
+
+    Parameters
+    ----------
+    url
+        Directory, any fsspec URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._fs, self._path = fsspec.core.url_to_fs(self.url)
+
+    def at(self, step: int) -> str:
+        """URL of the checkpoint after so many steps."""
+        return f"{self.url}/step-{step:08d}.ckpt"
+
+    def names(self) -> list[str]:
+        """URLs of its checkpoints, oldest first."""
+        self._fs.invalidate_cache()
+        if not self._fs.exists(self._path):
+            return []
+        found = (entry.rsplit("/", 1)[-1] for entry in self._fs.ls(self._path, detail=False))
+        kept = sorted(name for name in found if name.startswith("step-") and name.endswith(".ckpt"))
+        return [f"{self.url}/{name}" for name in kept]
+
+    def prune(self) -> None:
+        """Remove all but the last two and what a killed process left half written."""
+        for url in self.names()[:-KEPT]:
+            self._fs.rm_file(fsspec.core.url_to_fs(url)[1])
+        if isinstance(self._fs, LocalFileSystem):
+            for left in Path(self._path).glob(f"*{PARTIAL}"):
+                left.unlink()
+
+    def newest(self) -> tuple[str, dict[str, Any]] | None:
+        """URL and content of the last checkpoint that is whole; None where there is none at all.
+
+        Raises
+        ------
+        TrainingError
+            If there are some and all are damaged.
+        """
+        names = self.names()
+        problems = []
+        for url in reversed(names):
+            try:
+                return url, read(url)
+            except TrainingError as error:
+                problems.append(str(error))
+                warnings.warn(f"{error}; going on from the one before", stacklevel=2)
+        if names:
+            raise TrainingError(
+                f"no checkpoint in {self.url} can be read; remove them to start again", problems
+            )
+        return None
+
+
+def write(url: str, content: bytes) -> None:
+    """A file that is there whole or, if the process is killed, as it was before."""
+    fs, path = fsspec.core.url_to_fs(url)
+    if not isinstance(fs, LocalFileSystem):
+        fs.pipe_file(path, content)  # one object, one request
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + PARTIAL)
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(target)
+
+
+def read(url: str, device: Any = "cpu") -> dict[str, Any]:
+    """Content of a checkpoint.
+
+    Raises
+    ------
+    TrainingError
+        If it is damaged, or no checkpoint of a training.
+    """
+    fs, path = fsspec.core.url_to_fs(url)
+    content = io.BytesIO(fs.cat_file(path))
+    try:
+        with zipfile.ZipFile(content) as archive:
+            damaged = archive.testzip()
+        if damaged is None:
+            content.seek(0)
+            return dict(torch.load(content, map_location=device, weights_only=True))
+    except Exception as error:  # a damaged archive can raise anything
+        raise TrainingError(f"the checkpoint {url} is damaged: {error}") from error
+    raise TrainingError(f"the checkpoint {url} is damaged in {damaged}")
+
+
+def same(checkpoint: Mapping[str, Any], identity: Mapping[str, Any], url: str) -> None:
+    """Refuse to go on from the checkpoint of another training.
+
+    Raises
+    ------
+    TrainingError
+        With every setting, and everything of the cube, that differs.
+    """
+    if OWN not in checkpoint:
+        raise TrainingError(f"{url} is no checkpoint of an emulator's training")
+    before = json.loads(checkpoint[OWN]["identity"])
+    now = json.loads(json.dumps(identity))
+    problems = [
+        f"{name} was {short(before.get(name))} and is {short(now.get(name))}"
+        for name in dict.fromkeys((*before, *now))
+        if before.get(name) != now.get(name)
+    ]
+    if problems:
+        raise TrainingError(
+            f"{url} is of another training; go on as it began, or choose another folder", problems
+        )
+
+
+def short(value: Any) -> str:
+    """A value as a message shows it."""
+    text = json.dumps(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,0 +1,240 @@
+"""A training as data: every setting of it in one frozen document, which is one YAML file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from os import PathLike
+from typing import Annotated, Any, Literal
+
+import fsspec
+import yaml
+from dask.utils import parse_bytes
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from xlsbc.emulator.spec import Architecture, Document, Split, listed
+from xlsbc.errors import TrainingError
+from xlsbc.training.losses import Loss
+
+__all__ = ["Training"]
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Training(Document):
+    """How an emulator is trained.
+
+    Parameters
+    ----------
+    cube, out
+        URLs of a Zarr cube and of the new emulator's directory, for ``xlsbc train``; of these
+        `xlsbc.fit`, which is given a cube, takes `out` alone. With `out` the emulator is saved,
+        with its curves, ``training.csv`` and ``training.png``; checkpoints go into
+        ``checkpoints/`` in it and the best emulator in validation into ``best/``.
+    architecture
+        Sizes of the network.
+    split
+        Which part is held out; "blocks" is what `xlsbc.training.splits.suggest` says.
+    given
+        Combinations of fractions that may be given in prediction, e.g. ``[("lc_fraction",)]``
+        for an emulator that always takes a land-cover map. By default none or any one that the
+        cube holds, in turn.
+    optional
+        Static inputs that may be missing where a prediction is asked for. The network learns
+        what their absence means; without this a pixel that misses any input stays missing.
+    position
+        Whether latitude and longitude are inputs. By default only in a cube without forcing,
+        where they stand for climate.
+    state
+        Fractions of the year before that are inputs, e.g. ``("lu_fraction", "lc_fraction")``. In
+        training they are those of the cube, in prediction the emulator's own, year after year.
+    rollout
+        Years up to the one that is trained; in those before it the network goes on from what it
+        gave itself, so that it learns to put its own errors right. Needs `state`; 1 is none.
+    steps
+        Optimiser steps.
+    epochs
+        Instead of `steps`: so many times as many steps as visit every labelled place about once.
+    minutes
+        Instead of either: as many steps as a few timed ones suggest will fit.
+    batch_size, crop
+        Crops in a step (on every device) and their side in pixels; by default 96 pixels or what
+        a small grid has.
+    learning_rate, weight_decay
+        Of AdamW. The rate is the largest: it rises over the first steps and falls as a cosine
+        to 0.
+    clip
+        Largest norm of the gradient of a step; None for any.
+    loss
+        What is minimised.
+    members
+        Emulators of an ensemble, `xlsbc.training.fit.ensemble`, whose seeds follow one another.
+    seed
+        Of weights, crops and pixels. Equal seeds on one machine give equal emulators, but not
+        with `minutes`.
+    validate_every
+        Steps between validations, on blocks that are neither trained on nor held out for the
+        scores; None for no validation and no such blocks.
+    patience
+        Validations without a smaller loss after which the training stops; None for no such end.
+    checkpoint_every
+        Steps between checkpoints, of which the last two are kept.
+    memory
+        Bytes that read data may take, or text like "2GiB".
+    threads
+        That read and decode; by default 2, or 8 where the cube is in an object store.
+    devices
+        Processes of one GPU each, or of CPU cores where there is none. With more than one a
+        script must guard what it does with ``if __name__ == "__main__"``.
+    precision
+        Of the backbone: "32", "bf16", or "auto", which is what the machine multiplies faster.
+    logger
+        "csv" or "tensorboard" logs into ``logs/`` beside the checkpoints; None logs nothing.
+    """
+
+    cube: str = ""
+    out: str = ""
+    architecture: Architecture = Architecture()
+    split: Literal["blocks"] | Split = "blocks"
+    given: tuple[tuple[str, ...], ...] | None = None
+    optional: tuple[str, ...] = ()
+    position: bool | None = None
+    state: tuple[str, ...] = ()
+    rollout: Count = 1
+    steps: Count = 1000
+    epochs: Positive | None = None
+    minutes: Positive | None = None
+    batch_size: Count = 8
+    crop: Count | None = None
+    learning_rate: Positive = 3e-3
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-2
+    clip: Positive | None = 1.0
+    loss: Loss = Loss()
+    members: Count = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+    validate_every: Count | None = None
+    patience: Count | None = None
+    checkpoint_every: Count = 1000
+    memory: Count = 2 * 2**30
+    threads: Count | None = None
+    devices: Count = 1
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    logger: Literal["csv", "tensorboard"] | None = None
+
+    @field_validator("given", mode="before")
+    @classmethod
+    def _combinations(cls, value: Any) -> Any:
+        return tuple(map(listed, value)) if isinstance(value, list | tuple) else value
+
+    @field_validator("optional", "state", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return listed(value) if isinstance(value, str | list | tuple) else value
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _bytes(cls, value: Any) -> Any:
+        return parse_bytes(value) if isinstance(value, str) else value
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if value == "blocks" or isinstance(value, Split | Mapping):
+            return value
+        raise ValueError(f'{value!r} is not a split; pass "blocks" or a Split')
+
+    @model_validator(mode="after")
+    def _together(self) -> Training:
+        problems = []
+        if self.epochs is not None and self.minutes is not None:
+            problems.append("epochs and minutes both say how long to train; give one of them")
+        if self.rollout > 1 and not self.state:
+            problems.append(f"a rollout over {self.rollout} years needs state; name its fractions")
+        if self.patience is not None and self.validate_every is None:
+            problems.append("patience counts validations; give validate_every, their steps apart")
+        if isinstance(self.split, Split) and self.validate_every and not self.split.validation:
+            problems.append("validate_every needs blocks to validate on; give split.validation > 0")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Training:
+        """A training with these settings and defaults for the others.
+
+        Raises
+        ------
+        TrainingError
+            With every setting that is not valid.
+        """
+        try:
+            return cls.model_validate(dict(settings))
+        except ValidationError as error:
+            raise TrainingError("these are no settings of a training", told(error)) from None
+
+    def changed(self, **changes: Any) -> Training:
+        """The same training but for some settings, all checked again."""
+        held = {name: getattr(self, name) for name in self.model_fields_set}
+        return Training.of({**held, **changes})
+
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> Training:
+        """The training that a YAML file describes.
+
+        Raises
+        ------
+        TrainingError
+            If there is no such file, it is no YAML mapping, or with every setting that is not
+            valid.
+        """
+        try:
+            with fsspec.open(str(path), "rb") as file:
+                settings = yaml.load(file.read(), Loader)
+        except OSError as error:
+            raise TrainingError(f"no training is described at {path}: {error}") from error
+        except yaml.YAMLError as error:
+            raise TrainingError(f"{path} is not YAML: {error}") from error
+        if not isinstance(settings, dict):
+            raise TrainingError(
+                f"expected settings of a training, lines like `steps: 1000`, in {path}; "
+                f"found {type(settings).__name__}"
+            )
+        return cls.of(tuples(settings))
+
+    def write(self, path: str | PathLike[str]) -> None:
+        """All settings as a YAML file."""
+        with fsspec.open(str(path), "w", encoding="utf-8") as file:
+            yaml.safe_dump(self.model_dump(mode="json"), file, sort_keys=False)
+
+
+class Loader(yaml.SafeLoader):
+    """YAML that reads 1e-3, which version 1.1 takes for text, as the number that it is."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def tuples(value: Any) -> Any:
+    """A document of YAML with tuples for its lists, as settings have them."""
+    if isinstance(value, Mapping):
+        return {key: tuples(inner) for key, inner in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
+def told(error: ValidationError) -> list[str]:
+    """What pydantic found wrong, one sentence each."""
+    problems = []
+    for each in error.errors():
+        place = ".".join(str(part) for part in each["loc"] if part not in ("Split", "literal"))
+        if each["type"] == "extra_forbidden":
+            problems.append(f"{place} is no setting; check its spelling in Training")
+        elif each["type"] == "value_error":
+            text = each["msg"].removeprefix("Value error, ")
+            problems += [f"{place}: {text}"] if place else text.splitlines()
+        else:
+            said = each["msg"].removeprefix("Input ")
+            problems.append(f"{place}: the value {said}; found {each['input']!r}")
+    return problems

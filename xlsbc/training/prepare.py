@@ -1,0 +1,240 @@
+"""What a training needs before its first step: the parts of the cube, the specification, scales."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from xlsbc.cube.grid import Grid
+from xlsbc.cube.schema import conform
+from xlsbc.emulator.artefact import Emulator, build
+from xlsbc.emulator.spec import Spec, Split
+from xlsbc.training.batches import Batches
+from xlsbc.training.config import Training
+from xlsbc.training.losses import Scales
+from xlsbc.training.outline import outline
+from xlsbc.training.splits import TRAIN, VALIDATION, Parts, check_buffer, resolved, suggest
+from xlsbc.training.survey import Survey, surveyed
+
+__all__ = ["Prepared", "crop_size", "prepare"]
+
+VALIDATING = 0.1
+"""Share of the area to validate on, where a training validates and its split is suggested."""
+
+ASIDE = 4
+"""Of how many parts of the memory one is for validation."""
+
+FREE = frozenset({"cube", "out", "split", "checkpoint_every", "threads", "logger", "members"})
+"""Settings that a training may go on with another value of; the split is in the specification."""
+
+BAR = "{l_bar}{bar}|{elapsed}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training that can begin.
+
+    Parameters
+    ----------
+    cube
+        Conformed.
+    config
+        Settings.
+    spec
+        What the emulator will be.
+    parts
+        What is held out.
+    survey
+        Of the cube.
+    crop
+        Side of a crop, pixels.
+    """
+
+    cube: xr.Dataset
+    config: Training
+    spec: Spec
+    parts: Parts
+    survey: Survey
+    crop: int
+
+    def batches(self, part: int = TRAIN, rank: int = 0, world: int = 1) -> Batches:
+        """Batches of a part of the cube, for one process of some."""
+        config = self.config
+        memory, threads = config.memory, config.threads
+        if config.validate_every is not None:
+            memory = memory // ASIDE if part == VALIDATION else memory - memory // ASIDE
+        if part == VALIDATION:
+            threads = 1  # each holds a window that it reads
+        return Batches(
+            self.cube,
+            self.spec,
+            self.parts,
+            self.survey,
+            crop=self.crop,
+            size=config.batch_size,
+            pixels=max(self.crop**2 // 8, 1),
+            margin=min(12, self.crop // 8),
+            memory=memory // config.devices,
+            threads=threads,
+            seed=config.seed,
+            rank=rank,
+            world=world,
+            part=part,
+            lead=config.rollout - 1,
+        )
+
+    @cached_property
+    def steps(self) -> int:
+        """Steps to take, in all."""
+        if self.config.epochs is None:
+            return self.config.steps
+        batches = self.batches(world=self.config.devices)
+        return max(1, round(self.config.epochs * batches.per_epoch))
+
+    @property
+    def scales(self) -> Scales:
+        """By which losses are measured."""
+        found = self.survey
+        return Scales(
+            lai_variance=found.lai_variance,
+            lai_change=found.lai_change,
+            lu_share=found.lu_share,
+            lc_share=found.lc_share,
+        )
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the backbone runs in mixed precision."""
+        if self.config.precision == "auto":
+            return fast_bfloat16()
+        return self.config.precision == "bf16"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a training that goes on from a checkpoint must have in common with the one before.
+
+        The moments of the inputs, which are in the specification, stand for their values.
+        """
+        settings = self.config.model_dump(mode="json", exclude=set(FREE))
+        grid = Grid.of(self.cube)
+        return {
+            **settings,
+            **{f"cube.{name}": value for name, value in self.facts.items()},
+            "cube.grid": [grid.north, grid.west, grid.dlat, grid.dlon, *grid.shape],
+            "cube.labels": self.survey.present,
+            "steps in all": None if self.config.minutes else self.steps,
+            **{f"emulator.{k}": v for k, v in self.spec.model_dump(mode="json").items()},
+        }
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What it is trained on."""
+        attrs, years = self.cube.attrs, self.survey.years
+        return {
+            "cube": str(attrs.get("title", "unnamed")),
+            "source": str(attrs.get("source", "unknown")),
+            "data license": str(attrs.get("license", "unknown")),
+            "pixels": self.cube.sizes["latitude"] * self.cube.sizes["longitude"],
+            "years": f"{min(years)} to {max(years)}",
+        }
+
+    def emulator(
+        self,
+        state: Mapping[str, Tensor],
+        steps: int,
+        loss: float,
+        validation: float | None = None,
+    ) -> Emulator:
+        """Emulator of the averaged weights.
+
+        Parameters
+        ----------
+        state
+            Of a `Fitting`.
+        steps
+            That it took.
+        loss
+            That training came to.
+        validation
+            Loss in validation, if this is the best.
+        """
+        prefix = "average.module."
+        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        with torch.random.fork_rng():
+            network = build(self.spec)
+        network.load_state_dict({name: value.cpu() for name, value in own.items()})
+        provenance = {
+            **self.facts,
+            "steps": steps,
+            "batch_size": self.config.batch_size,
+            "crop": self.crop,
+            "learning_rate": self.config.learning_rate,
+            "seed": self.config.seed,
+            "final_loss": round(loss, 5),
+            "torch": torch.__version__,
+        }
+        if validation is not None:
+            provenance["validation_loss"] = round(validation, 5)
+        return Emulator(self.spec.model_copy(update={"provenance": provenance}), network)
+
+
+def prepare(cube: xr.Dataset, config: Training, *, progress: bool = False) -> Prepared:
+    """A training that can begin; reads the cube once.
+
+    Raises
+    ------
+    CubeError
+        If the cube is not a cube.
+    TrainingError
+        If there is nothing to learn, nothing to learn it from, or no such split.
+    """
+    cube = conform(cube)
+    spec = outline(
+        cube,
+        split=Split(),  # which one follows from the halo of what is outlined
+        architecture=config.architecture,
+        given=config.given,
+        optional=config.optional,
+        position=config.position,
+        state=config.state,
+    )
+    split = config.split
+    with torch.device("meta"):
+        halo = build(spec).halo
+    if split == "blocks":
+        validation = VALIDATING if config.validate_every is not None else 0.0
+        split = suggest(cube, config.seed, validation=validation, halo=halo)
+    elif (narrow := check_buffer(split, halo)) is not None:
+        warnings.warn(narrow, stacklevel=3)
+    split = resolved(split, cube)
+    spec = spec.model_copy(update={"split": split})
+    parts = Parts.of(cube, split)
+    crop = crop_size(cube, config.architecture.stride, config.crop)
+    with tqdm(total=1.0, desc="read", disable=not progress, bar_format=BAR) as bar:
+        spec, survey = surveyed(
+            cube,
+            spec,
+            parts,
+            crop,
+            progress=lambda share: bar.update(max(share - bar.n, 0.0)),
+        )
+    return Prepared(cube, config, spec, parts, survey, crop)
+
+
+def crop_size(cube: xr.Dataset, stride: int, crop: int | None) -> int:
+    """Side of a crop: as asked for, or 96 pixels or what a small grid has; whole strides."""
+    wanted = crop or min(96, *(cube.sizes[d] for d in ("latitude", "longitude")))
+    return max(wanted // stride, 1) * stride
+
+
+def fast_bfloat16() -> bool:
+    """Whether this machine multiplies bfloat16 faster than float32: GPUs, and CPUs that can."""
+    return torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -1,0 +1,284 @@
+"""Reading: the fields of a super-window and its years, from wherever the cube's variables are.
+
+What does not change from year to year is read and scaled once for all years of a place, coarse
+fields once for all its pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+from typing import Any, cast
+
+import numpy as np
+import xarray as xr
+from zarr.storage import LocalStore, MemoryStore
+
+from xlsbc.cube.grid import Extent, Grid, goes_around
+from xlsbc.cube.store.sources import Chunked, Source, Stored, boxes, source
+from xlsbc.cube.store.storage import reason
+from xlsbc.emulator.cells import Axis, among
+from xlsbc.emulator.sample import POSITION, Fields, Sample, Window, sample_of, shares
+from xlsbc.emulator.spec import Spec
+from xlsbc.emulator.steps import calendar, steps_of, weather_steps
+from xlsbc.errors import CubeError, EmulatorError, TrainingError
+
+__all__ = ["Known", "Place", "Reader"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A super-window and the years of it that are read together."""
+
+    window: Window
+    years: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known of a super-window in a year.
+
+    Parameters
+    ----------
+    sample
+        Inputs, scaled; `static` is shared with other years where their `valid` is the same.
+    targets
+        By name: ``(class, y, x)`` shares that sum to 1, or ``(step, y, x)`` leaf area index,
+        float32; NaN where it is unknown.
+    lead
+        Inputs of the years before, oldest first.
+    """
+
+    sample: Sample
+    targets: dict[str, np.ndarray]
+    lead: tuple[Sample, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes, the shared part included."""
+        held = [self.sample, *self.lead]
+        arrays = [getattr(s, f.name) for s in held for f in dataclasses.fields(s)]
+        return sum(a.nbytes for a in [*arrays, *self.targets.values()] if a is not None)
+
+
+class Reader:
+    """Inputs and targets of a cube, by window and year; may be used by many threads.
+
+    Parameters
+    ----------
+    cube
+        Conformed, lazy or not.
+    spec
+        Inputs and targets.
+    lead
+        How many years before are read too, for training over several.
+    """
+
+    def __init__(self, cube: xr.Dataset, spec: Spec, lead: int = 0) -> None:
+        self.cube, self.spec, self.lead = cube, spec, lead
+        self.grid = Grid.of(cube)
+        inputs = [v.name for v in spec.inputs if v.name not in POSITION]
+        names = dict.fromkeys([*inputs, *["lu_total"] * spec.driver, *spec.targets, *spec.state])
+        self.sources: dict[str, Source] = {n: source(n, cube[n].variable) for n in names}
+        self.axes = {
+            name: (Axis.of(cube[f"{name}_latitude"].data), Axis.of(cube[f"{name}_longitude"].data))
+            for name, needed in (("forcing", spec.forcing), ("driver", spec.driver))
+            if needed
+        }
+        self.places = {int(y): i for i, y in enumerate(cube.indexes.get("year", []))}
+        self.steady = spec.model_copy(
+            update={"forcing": (), "scalars": (), "driver": False, "state": ()}
+        )
+        self.yearly = spec.model_copy(update={"static": ()})
+        self._weather: dict[int, Any] = {}
+
+    @cached_property
+    def edges(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Where chunks of rows and columns begin of the variable that has most to read."""
+        largest = "lai" if "lai" in self.spec.targets else self.spec.targets[0]
+        field = self.sources[largest]
+        if isinstance(field, Chunked):
+            return field.edges[-2], field.edges[-1]
+        if isinstance(field, Stored) and field.backing is not None:
+            return field.backing.edges[-2], field.backing.edges[-1]
+        return None
+
+    @property
+    def remote(self) -> bool:
+        """Whether any variable is in a store that is not on this machine."""
+        behind = [s.backing for s in self.sources.values() if isinstance(s, Stored)]
+        return any(not isinstance(b.array.store, LocalStore | MemoryStore) for b in behind if b)
+
+    @cached_property
+    def steps_together(self) -> int:
+        """Years of leaf area that one chunk of the store holds, so that it is decoded once."""
+        field = self.sources.get("lai")
+        if not isinstance(field, Stored) or field.backing is None:
+            return 1
+        return max(int(np.diff(field.backing.edges[0]).max()) // len(self.spec.steps), 1)
+
+    def read(self, place: Place) -> list[Known]:
+        """What is known at a place, by year.
+
+        Raises
+        ------
+        TrainingError
+            If something cannot be read or is no input or target; names the place.
+        """
+        with self.naming(place):
+            steady = sample_of(self.fields(place.window, None), self.steady)
+            return [self.of_year(place.window, year, steady) for year in place.years]
+
+    @contextmanager
+    def naming(self, place: Place) -> Iterator[None]:
+        """What goes wrong in here tells where."""
+        try:
+            yield
+        except (CubeError, EmulatorError) as error:
+            raise TrainingError(f"training stopped at {self.text(place)}: {error}") from error
+
+    def of_year(self, window: Window, year: int, steady: Sample) -> Known:
+        """What is known of a year, given what is so in all of them."""
+        targets = {str(name): self.target(name, window, year) for name in self.spec.targets}
+        before = list(takewhile(self.has, range(year - 1, year - 1 - self.lead, -1)))[::-1]
+        lead = tuple(self.sample(window, y, steady) for y in before)
+        return Known(self.sample(window, year, steady), targets, lead)
+
+    def has(self, year: int) -> bool:
+        """Whether a year's state is in the cube, so that a rollout can begin with it."""
+        return year in self.places and year - 1 in self.places
+
+    def sample(self, window: Window, year: int, steady: Sample) -> Sample:
+        """Inputs of a year."""
+        now = sample_of(self.fields(window, year), self.yearly)
+        valid = now.valid & steady.valid
+        static = steady.static
+        if not np.array_equal(valid, steady.valid):
+            static = np.concatenate([static[:-1], valid[None].astype(np.float32)])
+        return dataclasses.replace(now, static=static, valid=valid)
+
+    def fields(self, window: Window, year: int | None) -> Fields:
+        """Inputs of a window that do not change, or those of a year; NaN beyond the grid."""
+        shape = (window.height, window.width)
+        latitude, longitude = window.axes(self.grid)
+        if year is None:
+            position = {"latitude": latitude[:, None], "longitude": longitude}
+            fine = {
+                v.name: np.broadcast_to(position[v.name], shape)
+                if v.name in position
+                else self.fine(v.name, window, ())
+                for v in self.spec.static
+            }
+            return Fields(shape, np.eye(1), np.zeros((1, 0)), fine=fine)
+        steps, pooling, seasons = self.weather(year)
+        cells = {
+            name: [among(axis, at) for axis, at in zip(axes, (latitude, longitude), strict=True)]
+            for name, axes in self.axes.items()
+        }
+        at = slice(self.places[year], self.places[year] + 1) if year in self.places else None
+        driver = None
+        if self.spec.driver:
+            driver = self.coarse("lu_total", "driver", at, cells["driver"])[0]
+        return Fields(
+            shape,
+            pooling,
+            seasons,
+            forcing={
+                v.name: self.coarse(
+                    v.name, "forcing", slice(steps[0], steps[-1] + 1), cells["forcing"]
+                )[steps - steps[0]]
+                for v in self.spec.forcing
+            },
+            scalars={v.name: float(self.load(v.name, (at,))[0]) for v in self.spec.scalars},
+            driver=driver,
+            state={
+                n: self.fine(n, window, (slice(self.places[year - 1], self.places[year]),))[0]
+                for n in self.spec.state
+            },
+            places={n: (rows.position, columns.position) for n, (rows, columns) in cells.items()},
+        )
+
+    def weather(self, year: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Steps of forcing that a year needs, how they pool to its own, and their seasons."""
+        if year not in self._weather:
+            steps, pooling, middle = weather_steps(self.cube, self.spec, year)
+            self._weather[year] = steps, pooling, calendar(middle)
+        return cast(tuple[np.ndarray, np.ndarray, np.ndarray], self._weather[year])
+
+    def target(self, name: str, window: Window, year: int) -> np.ndarray:
+        """A target of a year under a window, float32; NaN where it is unknown.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(class, y, x)`` shares that sum to 1, or ``(step, y, x)`` leaf area index.
+        """
+        shape = (window.height, window.width)
+        if name != "lai":
+            if year not in self.places:
+                return np.full((self.sources[name].shape[1], *shape), np.nan, np.float32)
+            at = slice(self.places[year], self.places[year] + 1)
+            fractions = shares(self.fine(name, window, (at,))[0], name)
+            return cast(np.ndarray, fractions.astype(np.float32))
+        starts, _ = steps_of(self.spec, year)
+        found = self.cube.indexes["time"].get_indexer(starts)
+        values = np.full((len(starts), *shape), np.nan, np.float32)
+        if (known := found >= 0).any():
+            first, last = found[known].min(), found[known].max() + 1
+            read = self.fine(name, window, (slice(first, last),))
+            values[known] = read[found[known] - first]
+        return values
+
+    def fine(self, name: str, window: Window, before: tuple[slice, ...]) -> np.ndarray:
+        """A field on the target grid under a window, all classes; NaN beyond the grid."""
+        rows, columns = (
+            Extent.of(window.y, window.y + window.height, self.grid.rows, around=False),
+            Extent.of(
+                window.x, window.x + window.width, self.grid.columns, around=goes_around(self.grid)
+            ),
+        )
+        middle = self.sources[name].shape[len(before) : -2]
+        outer = [[part] for part in (*before, *(slice(0, n) for n in middle))]
+        parts = [self.load(name, box) for box in boxes(*outer, rows.parts, columns.parts)]
+        value = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        pads = [(0, 0)] * (value.ndim - 2)
+        pads += [(rows.before, rows.after), (columns.before, columns.after)]
+        if not any(map(sum, pads)):
+            return value
+        return np.pad(value.astype(np.float32), pads, constant_values=np.nan)
+
+    def coarse(self, name: str, grid: str, at: slice | None, cells: Sequence[Any]) -> np.ndarray:
+        """A field on the coarse cells around a window; those beyond an end of an axis repeat it."""
+        axes = self.axes[grid]
+        rows, columns = (axis.index(c.start, c.stop) for axis, c in zip(axes, cells, strict=True))
+        spans = [slice(int(i.min()), int(i.max()) + 1) for i in (rows, columns)]
+        middle = [slice(0, n) for n in self.sources[name].shape[1:-2]]
+        value = self.load(name, (at, *middle, *spans))
+        return value[..., rows[:, None] - spans[0].start, columns - spans[1].start]
+
+    def load(self, name: str, box: Any) -> np.ndarray:
+        """A box of a variable, in memory."""
+        found = self.sources[name]
+        if isinstance(found, Chunked) and found.array is not None:
+            try:
+                value = found.array[box].compute()
+            except Exception as error:
+                raise CubeError(
+                    f"input {name!r} cannot be computed: {reason(error)}; see what its graph does"
+                ) from error
+        else:
+            value = found.read(found.carry(box), box)
+        return value.get() if hasattr(value, "get") else np.asarray(value)  # CuPy's are fetched
+
+    def text(self, place: Place) -> str:
+        """Where a place is, for people."""
+        latitude, longitude = place.window.axes(self.grid)
+        years = " and ".join(map(str, place.years))
+        return (
+            f"{latitude[0]:.6g} to {latitude[-1]:.6g} degrees north, "
+            f"{longitude[0]:.6g} to {longitude[-1]:.6g} east, of {years}"
+        )
