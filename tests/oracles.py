@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 import xarray as xr
 
@@ -11,7 +14,33 @@ from xlsbc.emulator.sample import Fields, Sample, Window, sample_of
 from xlsbc.emulator.spec import Spec
 from xlsbc.emulator.steps import calendar, weather_steps
 
-__all__ = ["assemble", "cut", "select"]
+__all__ = ["Drawn", "assemble", "cut", "select"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Parts of a split drawn by hand, as `xlsbc.training.splits.Parts` tells them.
+
+    Parameters
+    ----------
+    parts
+        ``(latitude, longitude)``.
+    held_out
+        Years.
+    """
+
+    parts: np.ndarray
+    held_out: tuple[int, ...] = ()
+
+    def box(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
+        """Parts of a box."""
+        return self.parts[rows, columns]
+
+    def years(self, years: Iterable[int]) -> tuple[list[int], list[int]]:
+        """Those that train and those that are scored."""
+        listed = sorted(years)
+        apart = [year for year in listed if year in self.held_out]
+        return [year for year in listed if year not in apart], apart or listed
 
 
 def cut(cube: xr.Dataset, window: Window) -> xr.Dataset:

@@ -27,7 +27,7 @@ from xlsbc.training.outline import outline
 from xlsbc.training.reader import Place, Reader
 from xlsbc.training.splits import BUFFER, TRAIN, Parts, resolved, suggest
 from xlsbc.training.stream import Lot, Planned, Stream, order
-from xlsbc.training.survey import Survey, labelled, surveyed
+from xlsbc.training.survey import Survey, grouped, labelled, surveyed
 from xlsbc.training.windows import Span, window_of, windows_of
 
 __all__ = ["MEMORY", "Batch", "Batches", "batches"]
@@ -43,6 +43,9 @@ DEPTH = 3
 
 POOL = 32
 """Pieces from which samples are drawn: more of them shuffle no better and take longer to fill."""
+
+SHARES = 16
+"""Of how many parts of the memory a piece that holds several years may take one."""
 
 OUTSIDE = -1
 """Part of a split that what is beyond the grid belongs to."""
@@ -178,6 +181,7 @@ class Batches:
         self.reader = Reader(cube, spec, lead)
         self.windows = windows_of(self.reader.grid, crop, self.reader.edges)
         self.threads = threads or (REMOTE if self.reader.remote else LOCAL)
+        self.together = self.reader.together(self.pixels_at_once, memory // SHARES)
         self.held, spare = self._budget(memory)
         self._layouts: dict[int, list[Lot[Place]]] = {}
         self.stream: Stream[Place, Piece, Batch] = Stream(
@@ -237,11 +241,8 @@ class Batches:
         crops = crops.sum((2, 3))  # (year, kind)
         window = window_of(rows, columns)
         years = self.survey.years
-        together = self.reader.steps_together
-        first = years[0]
-        groups = [(y - first) // together for y in years]
-        for group in sorted(set(groups)):
-            members = [i for i, g in enumerate(groups) if g == group and crops[i].any()]
+        for members in grouped(years, self.together):
+            members = [i for i in members if crops[i].any()]
             if members:
                 held = crops[members]
                 draws = int(held.max(1).sum())
@@ -310,12 +311,16 @@ class Batches:
         whole = np.cos(np.deg2rad(self.reader.grid.latitude)).mean()
         return np.clip(np.cos(np.deg2rad(latitude)), 0, None) / whole
 
-    @cached_property
+    @property
     def piece_size(self) -> int:
         """Bytes of the largest piece."""
+        return self.pixels_at_once * self.reader.pixel_size * self.together
+
+    @cached_property
+    def pixels_at_once(self) -> int:
+        """Pixels of the largest super-window."""
         spans = self.windows.layout(0)
-        pixels = max((r.stop - r.start) * (c.stop - c.start) for r, c in spans)
-        return pixels * self._pixel_size * self.reader.steps_together
+        return max((r.stop - r.start) * (c.stop - c.start) for r, c in spans)
 
     @property
     def waiting_size(self) -> int:
@@ -325,17 +330,6 @@ class Batches:
         given = [sum(self.reader.sources[n].shape[1] for n in names) for names in self.spec.given]
         crop = 4 * (channels + max(given)) * self.crop**2
         return DEPTH * self.size * crop * (1 + self.reader.lead)
-
-    @property
-    def _pixel_size(self) -> int:
-        """Bytes that a pixel and year of a piece take."""
-        spec, sources = self.spec, self.reader.sources
-        state = sum(sources[n].shape[1] for n in spec.state) * (1 + self.reader.lead)
-        targets = sum(
-            len(spec.steps) if name == "lai" else sources[name].shape[1] for name in spec.targets
-        )
-        static = len(spec.static) + len(spec.optional) + 1
-        return 4 * (static + targets + state) + len(spec.given) + 2
 
     def _budget(self, memory: int) -> tuple[int, int]:
         """Pieces in the pool, and bytes for those that have left it."""

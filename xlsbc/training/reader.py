@@ -114,12 +114,29 @@ class Reader:
         return any(not isinstance(b.array.store, LocalStore | MemoryStore) for b in behind if b)
 
     @cached_property
-    def steps_together(self) -> int:
-        """Years of leaf area that one chunk of the store holds, so that it is decoded once."""
-        field = self.sources.get("lai")
-        if not isinstance(field, Stored) or field.backing is None:
-            return 1
-        return max(int(np.diff(field.backing.edges[0]).max()) // len(self.spec.steps), 1)
+    def pixel_size(self) -> int:
+        """Bytes that a pixel and year take in memory."""
+        spec = self.spec
+        state = sum(self.sources[n].shape[1] for n in spec.state) * (1 + self.lead)
+        targets = sum(
+            len(spec.steps) if name == "lai" else self.sources[name].shape[1]
+            for name in spec.targets
+        )
+        static = len(spec.static) + len(spec.optional) + 1
+        return 4 * (static + targets + state) + len(spec.given) + 2
+
+    def together(self, pixels: int, memory: int) -> int:
+        """Years of a window that are read at once: those in one chunk of the store, if they fit.
+
+        A chunk that holds several is decoded once for all of them.
+        """
+        longest = 1
+        for name in self.spec.targets:
+            found = self.sources[name]
+            if isinstance(found, Stored) and found.backing is not None:
+                held = int(np.diff(found.backing.edges[0]).max())
+                longest = max(longest, held // (len(self.spec.steps) if name == "lai" else 1))
+        return max(min(longest, memory // (pixels * self.pixel_size)), 1)
 
     def read(self, place: Place) -> list[Known]:
         """What is known at a place, by year.
@@ -131,7 +148,7 @@ class Reader:
         """
         with self.naming(place):
             steady = sample_of(self.fields(place.window, None), self.steady)
-            return [self.of_year(place.window, year, steady) for year in place.years]
+            return self.known(place, steady)
 
     @contextmanager
     def naming(self, place: Place) -> Iterator[None]:
@@ -141,12 +158,17 @@ class Reader:
         except (CubeError, EmulatorError) as error:
             raise TrainingError(f"training stopped at {self.text(place)}: {error}") from error
 
-    def of_year(self, window: Window, year: int, steady: Sample) -> Known:
-        """What is known of a year, given what is so in all of them."""
-        targets = {str(name): self.target(name, window, year) for name in self.spec.targets}
-        before = list(takewhile(self.has, range(year - 1, year - 1 - self.lead, -1)))[::-1]
-        lead = tuple(self.sample(window, y, steady) for y in before)
-        return Known(self.sample(window, year, steady), targets, lead)
+    def known(self, place: Place, steady: Sample) -> list[Known]:
+        """What is known of a window by year, given what is so in all of them."""
+        window, years = place.window, place.years
+        targets = {str(name): self.target(name, window, years) for name in self.spec.targets}
+        found = []
+        for i, year in enumerate(years):
+            before = list(takewhile(self.has, range(year - 1, year - 1 - self.lead, -1)))[::-1]
+            lead = tuple(self.sample(window, y, steady) for y in before)
+            now = {name: values[i] for name, values in targets.items()}
+            found.append(Known(self.sample(window, year, steady), now, lead))
+        return found
 
     def has(self, year: int) -> bool:
         """Whether a year's state is in the cube, so that a rollout can begin with it."""
@@ -209,28 +231,32 @@ class Reader:
             self._weather[year] = steps, pooling, calendar(middle)
         return cast(tuple[np.ndarray, np.ndarray, np.ndarray], self._weather[year])
 
-    def target(self, name: str, window: Window, year: int) -> np.ndarray:
-        """A target of a year under a window, float32; NaN where it is unknown.
+    def target(self, name: str, window: Window, years: Sequence[int]) -> np.ndarray:
+        """A target of some years under a window, float32; NaN where it is unknown.
 
         Returns
         -------
         numpy.ndarray
-            ``(class, y, x)`` shares that sum to 1, or ``(step, y, x)`` leaf area index.
+            ``(year, class, y, x)`` shares that sum to 1, or ``(year, step, y, x)`` leaf area
+            index.
         """
+        if name == "lai":
+            starts = np.concatenate([steps_of(self.spec, year)[0] for year in years])
+            at = self.cube.indexes["time"].get_indexer(starts)
+            length = len(self.spec.steps)
+        else:
+            at = np.array([self.places.get(year, -1) for year in years])
+            length = self.sources[name].shape[1]
         shape = (window.height, window.width)
-        if name != "lai":
-            if year not in self.places:
-                return np.full((self.sources[name].shape[1], *shape), np.nan, np.float32)
-            at = slice(self.places[year], self.places[year] + 1)
-            fractions = shares(self.fine(name, window, (at,))[0], name)
-            return cast(np.ndarray, fractions.astype(np.float32))
-        starts, _ = steps_of(self.spec, year)
-        found = self.cube.indexes["time"].get_indexer(starts)
-        values = np.full((len(starts), *shape), np.nan, np.float32)
-        if (known := found >= 0).any():
-            first, last = found[known].min(), found[known].max() + 1
-            read = self.fine(name, window, (slice(first, last),))
-            values[known] = read[found[known] - first]
+        values = np.full((len(years), length, *shape), np.nan, np.float32)
+        if (known := at >= 0).any():
+            first = at[known].min()
+            read = self.fine(name, window, (slice(first, at[known].max() + 1),))
+            if name == "lai":
+                values.reshape(-1, *shape)[known] = read[at[known] - first]
+            else:
+                for i in np.flatnonzero(known):
+                    values[i] = shares(read[at[i] - first], name)
         return values
 
     def fine(self, name: str, window: Window, before: tuple[slice, ...]) -> np.ndarray:

@@ -22,7 +22,7 @@ import numpy as np
 import xarray as xr
 
 from xlsbc.emulator.cells import among
-from xlsbc.emulator.sample import Window, sample_of, scaled
+from xlsbc.emulator.sample import Sample, Window, sample_of, scaled
 from xlsbc.emulator.spec import InputVariable, Spec
 from xlsbc.emulator.steps import years
 from xlsbc.errors import TrainingError
@@ -30,10 +30,13 @@ from xlsbc.training.reader import Known, Place, Reader
 from xlsbc.training.splits import TRAIN, VALIDATION, Parts
 from xlsbc.training.windows import Span, Windows, windows_of
 
-__all__ = ["Moments", "Survey", "labelled", "survey", "surveyed"]
+__all__ = ["Moments", "Survey", "grouped", "labelled", "survey", "surveyed"]
 
 LEAST = 1e-4
 """Variance that a field has at least, so that one that is zero everywhere can be learned too."""
+
+GROUP = 2**27
+"""Bytes of the years of a window that are read at once, where a chunk holds several."""
 
 VALUES = 2**24
 """Values of a coarse field that are read at once."""
@@ -297,8 +300,8 @@ def tally(
         for v in spec.static:
             value = np.where(chosen, scaled(fields.fine[v.name], v), np.nan)
             found.inputs[v.name] = Moments.of(value)
-        for i, year in enumerate(period):
-            known = reader.of_year(window, year, steady)
+        together = reader.together(chosen.size, GROUP)
+        for i, known in each(reader, window, period, steady, together):
             usable = labelled(known, spec, chosen)
             for part, pixels in ((TRAIN, usable), (VALIDATION, labelled(known, spec, tested))):
                 for kind, at, crops in cut(pixels, windows, spans, crop):
@@ -308,6 +311,23 @@ def tally(
             if "forcing" in reader.axes and usable.any():
                 found.cells.append(nearest(reader, window, np.asarray(usable.any(0))))
     return found
+
+
+def each(
+    reader: Reader, window: Window, period: Sequence[int], steady: Sample, together: int
+) -> Iterator[tuple[int, Known]]:
+    """What is known of every year, by its place in the period; so many years are read at once."""
+    for members in grouped(period, together):
+        place = Place(window, tuple(period[i] for i in members))
+        yield from zip(members, reader.known(place, steady), strict=True)
+
+
+def grouped(period: Sequence[int], together: int) -> list[list[int]]:
+    """Places of the years of a period that are read at once."""
+    groups: dict[int, list[int]] = {}
+    for i, year in enumerate(period):
+        groups.setdefault((year - period[0]) // together, []).append(i)
+    return list(groups.values())
 
 
 def labelled(known: Known, spec: Spec, chosen: np.ndarray) -> np.ndarray:
