@@ -105,14 +105,15 @@ def emulator() -> Any:
 def samples(made: Any, ds: Any, halo: int, size: int) -> Iterator[Any]:
     """Windows in memory, as the network takes them."""
     from xlsbc.cube.schema import conform
-    from xlsbc.emulator.sample import Window, assemble, select
+    from xlsbc.emulator.sample import Window
+    from xlsbc.training.reader import Place, Reader
 
-    ds = conform(ds)
+    reader = Reader(conform(ds), made.spec.model_copy(update={"targets": ()}))
     side = size + 2 * halo
     for y in range(0, ds.sizes["latitude"], size):
         for x in range(0, ds.sizes["longitude"], size):
             window = Window(y - halo, x - halo, side, side)
-            yield assemble(select(ds, made.spec, window, 2000), made.spec)
+            yield reader.read(Place(window, (2000,)))[0].sample
 
 
 # --- cases: each gives seconds and pixels ---

@@ -1,8 +1,8 @@
 """Batches for training, drawn lazily from a cube wherever it lies.
 
 windows (what is read at once) ─► reader (fields of a window and its years) ─► stream (which piece
-when, read ahead) ─► crops (samples of a piece) ─► `Batch`. The same seed, step and rank give the
-same batch, whatever came before and however many threads read.
+when, read ahead) ─► crops (samples of a piece) ─► `Batch`. The same seed, step, rank and memory
+give the same batch, whatever came before and however many threads read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from xlsbc.errors import TrainingError
 from xlsbc.training.crops import Batch, Piece, collate, crop_of
 from xlsbc.training.outline import outline
 from xlsbc.training.reader import Place, Reader
-from xlsbc.training.splits import BUFFER, TRAIN, Parts, resolved, suggest
+from xlsbc.training.splits import BUFFER, TRAIN, VALIDATION, Parts, resolved, suggest
 from xlsbc.training.stream import Lot, Planned, Stream, order
 from xlsbc.training.survey import Survey, grouped, labelled, surveyed
 from xlsbc.training.windows import Span, window_of, windows_of
@@ -46,6 +46,9 @@ POOL = 32
 
 SHARES = 16
 """Of how many parts of the memory a piece that holds several years may take one."""
+
+USES = {TRAIN: "training", VALIDATION: "validation"}
+"""Parts of a split that batches are made of."""
 
 OUTSIDE = -1
 """Part of a split that what is beyond the grid belongs to."""
@@ -151,7 +154,8 @@ class Batches:
     Raises
     ------
     TrainingError
-        If the memory does not suffice for one window of the cube.
+        If no pixel of the part has a label, or if the memory does not suffice for one window of the
+        cube.
     """
 
     def __init__(
@@ -175,13 +179,17 @@ class Batches:
     ) -> None:
         self.spec, self.parts, self.survey, self.part = spec, parts, survey, part
         self.crop, self.size = crop, size
-        self.pixels = crop * crop // 8 if pixels is None else pixels
+        self.pixels = max(crop * crop // 8, 1) if pixels is None else pixels
         self.margin = min(12, crop // 8) if margin is None else margin
         self.seed, self.rank, self.world = seed, rank, world
+        if not survey.crops[part].any():
+            raise TrainingError(
+                f"no {USES[part]} pixel has a label and all required inputs; hold out other blocks"
+            )
         self.reader = Reader(cube, spec, lead)
         self.windows = windows_of(self.reader.grid, crop, self.reader.edges)
         self.threads = threads or (REMOTE if self.reader.remote else LOCAL)
-        self.together = self.reader.together(self.pixels_at_once, memory // SHARES)
+        self.together = self.reader.together(self.year_size, memory // SHARES)
         self.held, spare = self._budget(memory)
         self._layouts: dict[int, list[Lot[Place]]] = {}
         self.stream: Stream[Place, Piece, Batch] = Stream(
@@ -235,10 +243,10 @@ class Batches:
 
     def _of(self, rows: Span, columns: Span) -> Iterator[Lot[Place]]:
         """Pieces of a super-window: its years, as many at a time as lie in one chunk."""
-        crops = self.survey.crops[self.part][
-            :, :, rows.first : rows.last, columns.first : columns.last
-        ]
-        crops = crops.sum((2, 3))  # (year, kind)
+        inside = (..., slice(rows.first, rows.last), slice(columns.first, columns.last))
+        found = (part[self.part][inside] for part in (self.survey.crops, self.survey.labels))
+        crops, labels = (counts.sum((2, 3)) for counts in found)  # (year, kind)
+        crops = np.maximum(crops, -(-labels // self.pixels))  # a crop gives so many of its labels
         window = window_of(rows, columns)
         years = self.survey.years
         for members in grouped(years, self.together):
@@ -265,7 +273,7 @@ class Batches:
         hidden = (parts != self.part) & (parts != BUFFER) & (parts != OUTSIDE)
         if self.part != TRAIN:
             hidden &= parts != TRAIN
-        if () not in self.spec.given and not self.spec.state:
+        if len(set(map(frozenset, self.spec.given))) == 1 and not self.spec.state:
             hidden[:] = False  # a map that is always given is an input like any other
         latitude, longitude = place.window.axes(self.reader.grid)
         return Piece(
@@ -314,22 +322,20 @@ class Batches:
     @property
     def piece_size(self) -> int:
         """Bytes of the largest piece."""
-        return self.pixels_at_once * self.reader.pixel_size * self.together
+        return self.year_size * self.together
 
     @cached_property
-    def pixels_at_once(self) -> int:
-        """Pixels of the largest super-window."""
+    def year_size(self) -> int:
+        """Bytes of a year of the largest super-window."""
         spans = self.windows.layout(0)
-        return max((r.stop - r.start) * (c.stop - c.start) for r, c in spans)
+        height, width = (max(s.stop - s.start for s in axis) for axis in zip(*spans, strict=True))
+        return self.reader.size_of(height, width, self.survey.years[-1])
 
     @property
     def waiting_size(self) -> int:
-        """Bytes of the batches that wait."""
-        state = sum(self.reader.sources[n].shape[1] for n in self.spec.state)
-        channels = len(self.spec.static) + len(self.spec.optional) + 1 + state
-        given = [sum(self.reader.sources[n].shape[1] for n in names) for names in self.spec.given]
-        crop = 4 * (channels + max(given)) * self.crop**2
-        return DEPTH * self.size * crop * (1 + self.reader.lead)
+        """Bytes of batches that wait; labels and what is given are no more than all targets."""
+        crop = self.reader.size_of(self.crop, self.crop, self.survey.years[-1])
+        return DEPTH * self.size * crop
 
     def _budget(self, memory: int) -> tuple[int, int]:
         """Pieces in the pool, and bytes for those that have left it."""
@@ -339,7 +345,7 @@ class Batches:
             need = self.waiting_size + (1 + self.ahead + self.threads) * self.piece_size
             raise TrainingError(
                 f"memory of {memory / 2**20:.0f} MiB does not hold the windows of this cube that "
-                f"are read at once; give at least {need / 2**20:.0f} MiB, fewer threads, or "
+                f"are read at once; give at least {math.ceil(need / 2**20)} MiB, fewer threads, or "
                 "store the cube in smaller chunks"
             )
         held = int(min(pieces, POOL))

@@ -14,14 +14,16 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import fsspec
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
-from xlsbc.errors import TrainingError
+from xlsbc.cube.store.storage import Objects, reason
+from xlsbc.errors import StoreError, TrainingError
 
-__all__ = ["Folder", "read", "same", "write"]
+__all__ = ["Folder", "exists", "probe", "read", "same", "write"]
 
 KEPT = 2
 PARTIAL = ".partial"
@@ -58,7 +60,7 @@ class Folder:
     def prune(self) -> None:
         """Remove all but the last two and what a killed process left half written."""
         for url in self.names()[:-KEPT]:
-            self._fs.rm_file(fsspec.core.url_to_fs(url)[1])
+            remove(url)
         if isinstance(self._fs, LocalFileSystem):
             for left in Path(self._path).glob(f"*{PARTIAL}"):
                 left.unlink()
@@ -87,19 +89,89 @@ class Folder:
 
 
 def write(url: str, content: bytes) -> None:
-    """A file that is there whole or, if the process is killed, as it was before."""
+    """A file that is there whole or, if the process is killed, as it was before.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be written, in an object store after several attempts.
+    """
     fs, path = fsspec.core.url_to_fs(url)
     if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(path, content)  # one object, one request
+        folder, _, name = url.rpartition("/")
+        Objects(folder).put({name: content})  # one object, one request
         return
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + PARTIAL)
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {url}: {reason(error)}; see that there is space and permission"
+        ) from error
+
+
+def exists(url: str) -> bool:
+    """Whether there is a file."""
+    fs, path = fsspec.core.url_to_fs(url)
+    fs.invalidate_cache()  # other processes write there too
+    return bool(fs.exists(path))
+
+
+def fetch(url: str) -> bytes:
+    """Content of a file.
+
+    Raises
+    ------
+    StoreError
+        If it is not there, or cannot be read, from an object store after several attempts.
+    """
+    fs, path = fsspec.core.url_to_fs(url)
+    if not isinstance(fs, LocalFileSystem):
+        folder, _, name = url.rpartition("/")
+        found = Objects(folder).get(name)
+    else:
+        found = Path(path).read_bytes() if Path(path).exists() else None
+    if found is None:
+        raise StoreError(f"expected a file at {url}; there is none; restore it")
+    return found
+
+
+def remove(url: str) -> None:
+    """Remove a file."""
+    fs, path = fsspec.core.url_to_fs(url)
+    if isinstance(fs, LocalFileSystem):
+        os.unlink(path)
+        return
+    folder, _, name = url.rpartition("/")
+    Objects(folder).drop([name])
+
+
+def probe(url: str) -> None:
+    """Refuse a directory in which no file can be written, by writing one; it is not there after.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be written.
+    """
+    fs, path = fsspec.core.url_to_fs(url)
+    folder = url.rstrip("/")
+    if isinstance(fs, LocalFileSystem):  # of which no directory is left behind either
+        folder = str(next(each for each in (Path(path), *Path(path).parents) if each.exists()))
+    name = f"{folder}/probe-{uuid4().hex}"  # of this process alone
+    try:
+        write(name, b"probe")
+        remove(name)
+    except StoreError as error:
+        raise TrainingError(
+            f"nothing can be saved in {url}: {error}; give a place that can be written"
+        ) from error
 
 
 def read(url: str, device: Any = "cpu") -> dict[str, Any]:
@@ -110,8 +182,7 @@ def read(url: str, device: Any = "cpu") -> dict[str, Any]:
     TrainingError
         If it is damaged, or no checkpoint of a training.
     """
-    fs, path = fsspec.core.url_to_fs(url)
-    content = io.BytesIO(fs.cat_file(path))
+    content = io.BytesIO(fetch(url))
     try:
         with zipfile.ZipFile(content) as archive:
             damaged = archive.testzip()

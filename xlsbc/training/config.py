@@ -55,7 +55,7 @@ class Training(Document):
     steps
         Optimiser steps.
     epochs
-        Instead of `steps`: so many times as many steps as visit every labelled place about once.
+        Instead of `steps`: so many times as many steps as meet every label about once.
     minutes
         Instead of either: as many steps as a few timed ones suggest will fit.
     batch_size, crop

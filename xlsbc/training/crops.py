@@ -231,7 +231,26 @@ def cropped(sample: Sample, box: tuple[slice, slice]) -> Arrays:
         "driver_column": columns,
     }
     held = {name: getattr(sample, name) for name in FIELDS}
-    return {n: v if v is None or n not in cuts else v[cuts[n]] for n, v in held.items()}
+    found = {n: v if v is None or n not in cuts else v[cuts[n]] for n, v in held.items()}
+    return nearby(
+        nearby(found, "forcing", "row", "column"), "driver", "driver_row", "driver_column"
+    )
+
+
+def nearby(inputs: Arrays, name: str, *places: str) -> Arrays:
+    """Inputs with coarse cells around the crop alone: others would cost as much to encode."""
+    cells = inputs[name]
+    if cells is None:
+        return inputs
+    cut: list[Any] = [...]
+    moved: Arrays = {}
+    for along in places:
+        place = inputs[along]
+        assert place is not None
+        first = int(place.min())
+        cut.append(slice(first, int(place.max()) + 2))
+        moved[along] = place - np.float32(first)
+    return {**inputs, name: cells[tuple(cut)], **moved}
 
 
 def conceal(

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import xarray as xr
 
-from xlsbc.emulator.artefact import Emulator
-from xlsbc.errors import TrainingError
-from xlsbc.training.checkpoints import OWN, Folder, same
+from xlsbc.emulator.artefact import SPEC_FILE, Emulator
+from xlsbc.errors import StoreError, TrainingError
+from xlsbc.training.checkpoints import OWN, Folder, exists, probe, same
 from xlsbc.training.config import Training
 from xlsbc.training.curves import Curves
 from xlsbc.training.prepare import Prepared, prepare
@@ -85,6 +86,7 @@ def fit(
             f"expected one emulator to fit; found {config.members} members; call ensemble"
         )
     installed()
+    accept(config, folder)
     return run(prepare(cube, config, progress=progress), folder, progress=progress)
 
 
@@ -111,16 +113,20 @@ def ensemble(
     """
     config = settings(config, changes)
     installed()
-    first = prepare(cube, config, progress=progress)
-    emulators = []
+    members = []
     for i in range(config.members):
         own = config.changed(
             seed=config.seed + i,
             out=f"{config.out.rstrip('/')}/member-{i}" if config.out else "",
             members=1,
         )
-        task = Prepared(first.cube, own, first.spec, first.parts, first.survey, first.crop)
         place = None if folder is None else f"{str(folder).rstrip('/')}/member-{i}"
+        members.append((own, place))
+        accept(own, place)
+    first = prepare(cube, config, progress=progress)
+    emulators = []
+    for own, place in members:
+        task = Prepared(first.cube, own, first.spec, first.parts, first.survey, first.crop)
         emulators.append(run(task, place, progress=progress))
     return emulators
 
@@ -140,6 +146,29 @@ def installed() -> None:
         ) from error
 
 
+def accept(config: Training, folder: str | PathLike[str] | None) -> None:
+    """Refuse places that cannot take what a training leaves, before it takes hours.
+
+    Raises
+    ------
+    TrainingError
+        If nothing can be written there, or if there is an emulator of another training.
+    """
+    launch = Launch.found()
+    out = config.out.rstrip("/")
+    if launch.processes > 1:
+        launch.check(config, bool(out or folder))
+    checkpoints = str(folder or (f"{out}/{CHECKPOINTS}" if out else ""))
+    for place in filter(None, dict.fromkeys((checkpoints, out))):
+        probe(place)
+    document = f"{out}/{SPEC_FILE}"
+    if out and not Folder(checkpoints).names() and exists(document):
+        raise TrainingError(
+            f"expected no emulator at {out}, or that it has the checkpoints of its training; "
+            f"found {document} and none in {checkpoints}; give another out, or remove it"
+        )
+
+
 def run(task: Prepared, folder: str | PathLike[str] | None, *, progress: bool) -> Emulator:
     """Train, or go on, to the end; the emulator, saved if it has a place."""
     out = task.config.out.rstrip("/")
@@ -147,7 +176,8 @@ def run(task: Prepared, folder: str | PathLike[str] | None, *, progress: bool) -
         folder = f"{out}/{CHECKPOINTS}"
     with contextlib.ExitStack() as stack:
         place = Folder(str(folder or stack.enter_context(tempfile.TemporaryDirectory())))
-        place.prune()
+        if Launch.found().rank == 0:
+            place.prune()
         found = place.newest()
         if found is not None:
             same(found[1], task.identity, found[0])
@@ -155,11 +185,11 @@ def run(task: Prepared, folder: str | PathLike[str] | None, *, progress: bool) -
             best = f"{out}/{BEST}" if out else None
             try:
                 train(task, place, found, best, progress=progress)
-            except TrainingError as error:
+            except (StoreError, TrainingError) as error:
                 if folder is None or not (kept := place.names()):
                     raise
                 told = f"{error.summary}; the last good checkpoint is {kept[-1]}"
-                raise TrainingError(told, error.problems) from error
+                raise type(error)(told, error.problems) from error
             found = place.newest()
         assert found is not None  # the last step is always saved
         checkpoint = found[1]
@@ -167,8 +197,9 @@ def run(task: Prepared, folder: str | PathLike[str] | None, *, progress: bool) -
     curves = Curves()
     curves.load_state_dict(own["curves"])
     emulator = task.emulator(checkpoint["state_dict"], checkpoint["global_step"], own["smooth"])
-    if out:
+    if out and Launch.found().rank == 0:
         publish(emulator, out, curves)
+        return Emulator.open(out)  # which Dask workers open there, too
     return emulator
 
 
@@ -218,18 +249,20 @@ def trainer_of(
 
     from xlsbc.training import callbacks
 
-    devices = task.config.devices
+    devices, launch = task.config.devices, Launch.found()
+    own = launch.processes == 1
     after = [callbacks.Bar()] if progress else []
     return lightning.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
-        devices=devices,
-        strategy="ddp_spawn" if devices > 1 else "auto",
+        devices=devices // launch.nodes,
+        num_nodes=launch.nodes,
+        strategy="auto" if devices == 1 else "ddp_spawn" if own else "ddp",
         precision="32-true",  # the network chooses what to run in bfloat16
         max_steps=steps,
         max_epochs=-1,
         logger=logger_of(task.config, folder),
         callbacks=[*after, callbacks.Validation(best), callbacks.Checkpoints(folder)],
-        plugins=[callbacks.Files(), LightningEnvironment()],
+        plugins=[callbacks.Files(), *([LightningEnvironment()] if own else [])],
         default_root_dir=folder.url,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -237,6 +270,37 @@ def trainer_of(
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
+
+
+class Launch(NamedTuple):
+    """Processes of this training that torchrun or SLURM's srun has started; 1 if neither has."""
+
+    processes: int = 1
+    nodes: int = 1
+    rank: int = 0
+
+    @classmethod
+    def found(cls) -> Launch:
+        """What the environment tells; a SLURM job without srun is one process of any number."""
+        tell = os.environ.get
+        if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
+            world = int(tell("WORLD_SIZE", 1))
+            return cls(world, world // int(tell("LOCAL_WORLD_SIZE", world)), int(tell("RANK", 0)))
+        if (tasks := int(tell("SLURM_STEP_NUM_TASKS", 1))) > 1:
+            return cls(tasks, int(tell("SLURM_STEP_NUM_NODES", 1)), int(tell("SLURM_PROCID", 0)))
+        return cls()
+
+    def check(self, config: Training, placed: bool) -> None:
+        """Refuse settings that do not fit the launch, or no place where all find checkpoints."""
+        problems = []
+        if config.devices != self.processes:
+            problems.append(
+                f"devices must be the {self.processes} processes; found {config.devices}; set it"
+            )
+        if not placed:
+            problems.append("out must say where checkpoints are, which all processes read; set it")
+        if problems:
+            raise TrainingError("the launched processes cannot train together", problems)
 
 
 def logger_of(config: Training, folder: Folder) -> Any:

@@ -7,6 +7,7 @@ fields once for all its pixels.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from typing import Any, cast
 
 import numpy as np
 import xarray as xr
-from zarr.storage import LocalStore, MemoryStore
 
 from xlsbc.cube.grid import Extent, Grid, goes_around
 from xlsbc.cube.store.sources import Chunked, Source, Stored, boxes, source
@@ -24,10 +24,13 @@ from xlsbc.cube.store.storage import reason
 from xlsbc.emulator.cells import Axis, among
 from xlsbc.emulator.sample import POSITION, Fields, Sample, Window, sample_of, shares
 from xlsbc.emulator.spec import Spec
-from xlsbc.emulator.steps import calendar, steps_of, weather_steps
+from xlsbc.emulator.steps import HARMONICS, calendar, steps_of, weather_steps
 from xlsbc.errors import CubeError, EmulatorError, TrainingError
 
 __all__ = ["Known", "Place", "Reader"]
+
+ANYWHERE = Axis(0.0, math.inf, 1)
+"""Axis of the one cell of an emulator without weather."""
 
 
 @dataclass(frozen=True)
@@ -110,25 +113,42 @@ class Reader:
     @property
     def remote(self) -> bool:
         """Whether any variable is in a store that is not on this machine."""
-        behind = [s.backing for s in self.sources.values() if isinstance(s, Stored)]
-        return any(not isinstance(b.array.store, LocalStore | MemoryStore) for b in behind if b)
+        stored = [s for s in self.sources.values() if isinstance(s, Stored)]
+        return any(s.backing is not None and s.remote for s in stored)
 
-    @cached_property
-    def pixel_size(self) -> int:
-        """Bytes that a pixel and year take in memory."""
+    def size_of(self, height: int, width: int, year: int) -> int:
+        """Bytes that a window takes in a year: its pixels and the coarse cells around them."""
         spec = self.spec
-        state = sum(self.sources[n].shape[1] for n in spec.state) * (1 + self.lead)
+        static = len(spec.static) + len(spec.optional) + 1
+        state = sum(self.sources[n].shape[1] for n in spec.state)
         targets = sum(
             len(spec.steps) if name == "lai" else self.sources[name].shape[1]
             for name in spec.targets
         )
-        static = len(spec.static) + len(spec.optional) + 1
-        return 4 * (static + targets + state) + len(spec.given) + 2
+        years = 1 + self.lead
+        pixel = 4 * (targets + years * (static + state)) + years + len(spec.given) + 1
+        return height * width * pixel + self.coarse_size(height, width, year)
 
-    def together(self, pixels: int, memory: int) -> int:
+    def coarse_size(self, height: int, width: int, year: int) -> int:
+        """Bytes of the weather and the land-use totals around a window in a year."""
+        spec, grid = self.spec, self.grid
+        channels = len(spec.forcing) + len(spec.scalars) + 2 * HARMONICS
+        steps, pooling, _ = self.weather(year)
+        values = {"forcing": len(steps) * channels}
+        if spec.driver:
+            values["driver"] = self.sources["lu_total"].shape[1]
+        size = 4 * pooling.size
+        for name, count in values.items():
+            rows, columns = self.axes.get(name, (ANYWHERE, ANYWHERE))
+            down = math.ceil(height * grid.dlat / abs(rows.step)) + 2
+            across = math.ceil(width * grid.dlon / abs(columns.step)) + 2
+            size += 4 * count * down * across
+        return size * (1 + self.lead)
+
+    def together(self, size: int, memory: int) -> int:
         """Years of a window that are read at once: those in one chunk of the store, if they fit.
 
-        A chunk that holds several is decoded once for all of them.
+        A chunk that holds several is decoded once for all of them. `size` is the bytes of a year.
         """
         longest = 1
         for name in self.spec.targets:
@@ -136,7 +156,7 @@ class Reader:
             if isinstance(found, Stored) and found.backing is not None:
                 held = int(np.diff(found.backing.edges[0]).max())
                 longest = max(longest, held // (len(self.spec.steps) if name == "lai" else 1))
-        return max(min(longest, memory // (pixels * self.pixel_size)), 1)
+        return max(min(longest, memory // size), 1)
 
     def read(self, place: Place) -> list[Known]:
         """What is known at a place, by year.

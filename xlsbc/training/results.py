@@ -31,7 +31,10 @@ def publish(emulator: Emulator, url: str, curves: Curves | None = None) -> None:
         write(f"{url}/{TABLE_FILE}", curves.table().encode())
         write(f"{url}/{PICTURE_FILE}", curves.picture())
     if not isinstance(fs, LocalFileSystem):
-        emulator.save(url)
+        with tempfile.TemporaryDirectory() as here:
+            emulator.save(here)
+            for name in (WEIGHTS_FILE, CARD_FILE, SPEC_FILE):
+                write(f"{url}/{name}", (Path(here) / name).read_bytes())
         return
     target = Path(path)
     target.mkdir(parents=True, exist_ok=True)

@@ -92,6 +92,8 @@ class Survey:
     crops
         By part of the split ``(year, kind, row, column)``: how many crops hold all labels of a
         segment of the cube's rows and columns, where a kind is a combination that is given.
+    labels
+        The same, how many pixels have a label.
     inputs
         Moments of the inputs by name, after their transform.
     lai_variance, lai_change
@@ -104,6 +106,7 @@ class Survey:
 
     years: tuple[int, ...]
     crops: dict[int, np.ndarray]
+    labels: dict[int, np.ndarray]
     inputs: dict[str, Moments] = field(default_factory=dict)
     lai_variance: float = 1.0
     lai_change: float = 1.0
@@ -142,7 +145,7 @@ class Tally:
     shares: dict[str, np.ndarray] = field(default_factory=dict)
     known: dict[str, int] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)
-    crops: list[tuple[int, tuple[int, int, int, int], int]] = field(default_factory=list)
+    crops: list[tuple[int, tuple[int, int, int, int], int, int]] = field(default_factory=list)
     cells: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
 
@@ -179,6 +182,8 @@ def surveyed(
         cannot be read.
     """
     trained, _ = parts.years(years(cube, spec))
+    if spec.state:  # nor is a year that is held out seen as the state of the next
+        trained = [year for year in trained if parts.years([year - 1])[0]]
     if not trained:
         raise TrainingError(
             "no year can be trained on: none that is not held out has all inputs; check "
@@ -227,10 +232,9 @@ def survey(
     spec, grid = reader.spec, reader.grid
     layout = windows.layout(0)
     segments = (len(windows.rows.segments) - 1, len(windows.columns.segments) - 1)
-    crops = {
-        part: np.zeros((len(period), len(spec.given), *segments), np.int32)
-        for part in (TRAIN, VALIDATION)
-    }
+    shape = (len(period), len(spec.given), *segments)
+    crops = {part: np.zeros(shape, np.int32) for part in (TRAIN, VALIDATION)}
+    labels = {part: np.zeros(shape, np.int64) for part in (TRAIN, VALIDATION)}
     whole = Tally()
     cells = None
     if "forcing" in reader.axes:
@@ -249,8 +253,9 @@ def survey(
             found = running.pop(0).result()
             running.extend(pool.submit(one, spans) for spans in islice(coming, 1))
             merge(whole, found)
-            for part, at, count in found.crops:
-                crops[part][at] += count
+            for part, at, held, pixels in found.crops:
+                crops[part][at] += held
+                labels[part][at] += pixels
             for rows, columns in found.cells:
                 assert cells is not None
                 cells[rows, columns] = True
@@ -266,6 +271,7 @@ def survey(
     yield Survey(
         tuple(period),
         crops,
+        labels,
         whole.inputs,
         spread(whole.targets.get("lai")),
         spread(whole.targets.get("change")),
@@ -304,8 +310,8 @@ def tally(
         for i, known in each(reader, window, period, steady, together):
             usable = labelled(known, spec, chosen)
             for part, pixels in ((TRAIN, usable), (VALIDATION, labelled(known, spec, tested))):
-                for kind, at, crops in cut(pixels, windows, spans, crop):
-                    found.crops.append((part, (i, kind, *at), crops))
+                for kind, at, crops, labels in cut(pixels, windows, spans, crop):
+                    found.crops.append((part, (i, kind, *at), crops, labels))
             for name, values in known.targets.items():
                 count(found, name, np.where(chosen, values, np.nan), chosen, area[low:high, None])
             if "forcing" in reader.axes and usable.any():
@@ -372,8 +378,8 @@ def count(
 
 def cut(
     usable: np.ndarray, windows: Windows, spans: tuple[Span, Span], crop: int
-) -> Iterator[tuple[int, tuple[int, int], int]]:
-    """How many crops hold the pixels that can train, by kind and segment of rows and columns."""
+) -> Iterator[tuple[int, tuple[int, int], int, int]]:
+    """By kind and segment: how many crops hold the pixels that can train, and how many are they."""
     rows = windows.rows.segments[spans[0].first : spans[0].last + 1]
     columns = windows.columns.segments[spans[1].first : spans[1].last + 1]
     for i, (low, high) in enumerate(pairwise(rows - rows[0])):
@@ -382,7 +388,8 @@ def cut(
             down, across = (np.arange(0, length, crop) for length in part.shape[1:])
             held = np.logical_or.reduceat(np.logical_or.reduceat(part, down, 1), across, 2)
             for kind in np.flatnonzero(held.any((1, 2))).tolist():
-                yield kind, (spans[0].first + i, spans[1].first + j), int(held[kind].sum())
+                at = spans[0].first + i, spans[1].first + j
+                yield kind, at, int(held[kind].sum()), int(part[kind].sum())
 
 
 def nearest(reader: Reader, window: Window, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -167,7 +167,7 @@ def line(size: int, crop: int, edges: Sequence[int] | np.ndarray | None, around:
     if edges is None or len(edges) < 2:
         edges = [0, WITHOUT_CHUNKS]
     chunk = int(np.diff(edges).max())
-    count = max(-(-max(SIDE, 2 * crop) // chunk), 1)
+    count = max(round(SIDE / chunk), -(-2 * crop // chunk), 1)
     side = count * chunk
     shift = count // 2 * chunk or side // 2
     if side >= size and not around:

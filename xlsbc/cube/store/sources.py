@@ -80,10 +80,11 @@ class Source(Protocol):
 
 def source(name: str, variable: xr.Variable) -> Source:
     """Source of a variable, whatever its array is."""
+    dtype = variable.dtype
     if isinstance(variable._data, da.Array):
         array = variable._data
         opened = originals(array)
-        if set(array.dask.layers) != {f"original-{array.name}", array.name} or not opened:
+        if not only_cast(array) or not opened:
             stamps = [stamp(data, backing(data)) for data in opened]
             token = tokenize(array.name, stamps) if stamps else array.name
             return Chunked(token, array.name, array.chunks, array)
@@ -91,7 +92,18 @@ def source(name: str, variable: xr.Variable) -> Source:
         variable = xr.Variable(variable.dims, opened[0], fastpath=True)
     if variable._in_memory:
         return Memory(variable.data, variable.shape)
-    return Stored(name, variable)
+    return Stored(name, variable, dtype)
+
+
+def only_cast(array: da.Array) -> bool:
+    """Whether a Dask array is what was opened, cut into chunks, and of another type at most.
+
+    Packed numbers are float64 when xarray has decoded them, and a conformed cube is float32.
+    """
+    layers = array.dask.layers
+    cast = array.name if array.name.startswith("astype-") else None
+    inner = array.name if cast is None else next(iter(array.dask.dependencies[cast]), "")
+    return set(layers) == {f"original-{inner}", inner} | ({cast} if cast else set())
 
 
 def originals(array: da.Array) -> list[ExplicitlyIndexed]:
@@ -192,10 +204,13 @@ class Stored:
         Of the variable.
     variable
         Lazily indexed by xarray.
+    dtype
+        To which its values are cast.
     """
 
     name: str
     variable: xr.Variable
+    dtype: np.dtype[Any]
     backing: Backing | None = field(init=False)
     chunks: Chunks | None = field(init=False)
     decoding: Sequence[Callable[[np.ndarray], np.ndarray]] = field(init=False)
@@ -214,7 +229,10 @@ class Stored:
         object.__setattr__(self, "backing", behind)
         object.__setattr__(self, "chunks", chunks)
         object.__setattr__(self, "decoding", known or ())
-        object.__setattr__(self, "token", stamp(self.variable._data, behind))
+        token = stamp(self.variable._data, behind)
+        if self.dtype != self.variable.dtype:
+            token = str(tokenize(token, self.dtype))
+        object.__setattr__(self, "token", token)
 
     @cached_property
     def remote(self) -> bool:
@@ -232,7 +250,7 @@ class Stored:
         """The box, from chunks that were read last where they hold it."""
         if self.backing is None:
             return self.load(box)
-        found = np.empty([part.stop - part.start for part in box], self.variable.dtype)
+        found = np.empty([part.stop - part.start for part in box], self.dtype)
         if not found.size:
             return found
         along = [cuts(part, edges) for part, edges in zip(box, self.backing.edges, strict=True)]
@@ -248,7 +266,7 @@ class Stored:
         """Put into a box what of it lies in one chunk; `straight` from there, and not kept."""
         target: np.ndarray = found[(*(cut.target for cut in piece), ...)]  # type: ignore[arg-type]
         chunk = tuple(cut.chunk for cut in piece)
-        size = self.variable.dtype.itemsize * math.prod(map(length, chunk))
+        size = self.dtype.itemsize * math.prod(map(length, chunk))
         if straight or not READ.keeps(size):
             values = self.load(tuple(cut.part for cut in piece), target)
         else:
@@ -267,7 +285,7 @@ class Stored:
         """
         try:
             if self.backing is None:  # may not know how to be read so
-                return self.variable[box].to_numpy()
+                return self.variable[box].to_numpy().astype(self.dtype, copy=False)
             values = self.directly(box, into) if self.chunks else self.by_zarr(box)
         except Exception as error:
             raise CubeError(
@@ -279,14 +297,15 @@ class Stored:
                 f"input {self.name!r} was in its store when it was opened and is there no more at "
                 f"{where(self.variable.dims, box)}; restore it, or open the cube again"
             )
-        return values
+        return values.astype(self.dtype, copy=False)
 
     def directly(self, box: Box, into: np.ndarray | None) -> np.ndarray | None:
         """The box, decoded here; None if it was in the store and is there no more."""
         assert self.backing is not None
         assert self.chunks is not None
         at, inner = self.backing.place(box)
-        bare = not self.decoding and all(isinstance(i, slice) and i.step == 1 for i in inner)
+        as_stored = not self.decoding and self.dtype == self.variable.dtype
+        bare = as_stored and all(isinstance(i, slice) and i.step == 1 for i in inner)
         chunk = self.chunks.find(at, into if bare else None, f"reading input {self.name!r}")
         if chunk is into is not None:
             return into
