@@ -46,7 +46,7 @@ POOL = 600 * 2**20
 HALF = 768 * 2**20
 """Bytes that batches of the cube may take, less than the cube."""
 
-STEP, STEPS = 0.02, 150
+STEP, STEPS = 0.02, 1000
 """Seconds that the stand-in for a network takes, and how often."""
 
 
@@ -289,12 +289,12 @@ def speed(side: int, rounds: int, codec: str, only: list[str]) -> None:
 
 
 def write_cube(url: str) -> None:
-    """Two years of the synthetic world, 1200 x 1200 pixels, as `write` stores it: 0.9 GiB."""
+    """Two years of the synthetic world, 1200 x 1200 pixels, in chunks of 480."""
     from xlsbc.cube.store.writer import write
     from xlsbc.cube.synthetic.cube import synthetic_cube
 
     cube = synthetic_cube(region=(6.0, 42.0, 16.0, 52.0), years=(2001, 2002))
-    write(cube.chunk({"latitude": 240, "longitude": 240}), url, progress=False)
+    write(cube.chunk({"latitude": 480, "longitude": 480}), url, progress=False)
 
 
 def opened_cube(url: str) -> Any:

@@ -11,6 +11,7 @@ import xarray as xr
 
 from xlsbc import cli
 from xlsbc.cube.store.writer import write
+from xlsbc.emulator import Emulator
 from xlsbc.inference.predict import predict
 
 Shell = Callable[..., tuple[int, str, str]]
@@ -54,11 +55,11 @@ def stores(corner, untrained, tmp_path_factory) -> dict[str, Path]:
 def test_help_lists_the_commands(shell):
     status, out, _ = shell("--help")
     assert status == 0
-    for command in ("quickstart", "predict", "check", "doctor"):
+    for command in ("quickstart", "train", "predict", "check", "doctor"):
         assert command in out
 
 
-@pytest.mark.parametrize("command", ["quickstart", "predict", "check", "doctor"])
+@pytest.mark.parametrize("command", ["quickstart", "train", "predict", "check", "doctor"])
 def test_every_command_has_help(shell, command):
     status, out, _ = shell(command, "--help")
     assert status == 0
@@ -170,3 +171,86 @@ def test_an_unknown_command_is_refused_without_a_traceback(shell):
     status, _, err = shell("predcit")
     assert status == 2
     assert "Traceback" not in err
+
+
+SETTINGS = """
+architecture: {width: [8, 16], climate: 4, hidden: 8}
+steps: 2
+batch_size: 2
+crop: 8
+"""
+
+
+@pytest.fixture
+def settings(stores, tmp_path) -> Callable[..., Path]:
+    """A factory of files of settings: a tiny training of the cube, and further lines."""
+
+    def make(*lines: str, cube: Path = stores["cube"]) -> Path:
+        place = tmp_path / "train.yaml"
+        own = f"cube: {cube}\nout: {tmp_path / 'emulator'}\n"
+        place.write_text("\n".join([own + SETTINGS, *lines]))
+        return place
+
+    return make
+
+
+narrow = pytest.mark.filterwarnings("ignore:the buffer around held-out pixels")
+
+
+@narrow
+def test_an_emulator_is_trained_and_the_same_command_finds_it_done(shell, settings, tmp_path):
+    status, said, _ = shell("train", settings())
+    assert status == 0
+    assert said.splitlines()[-1] == str(tmp_path / "emulator")
+    made = Emulator.open(str(tmp_path / "emulator"))
+    assert repr(made) in said
+    status, said, err = shell("train", settings())
+    assert repr(made) in said
+    assert "sample/s" not in err  # no step was taken again
+
+
+@narrow
+def test_members_are_trained_side_by_side(shell, settings, tmp_path):
+    status, said, _ = shell("train", settings("members: 2"))
+    assert status == 0
+    places = [tmp_path / "emulator" / f"member-{i}" for i in range(2)]
+    assert said.splitlines() == [repr(Emulator.open(str(place))) for place in places]
+
+
+@narrow
+@pytest.mark.parametrize("flag", ["--dry-run", "--dry_run"])
+def test_a_rehearsal_tells_what_a_training_costs_and_leaves_nothing(
+    shell, settings, tmp_path, flag
+):
+    status, said, _ = shell("train", settings(), flag)
+    assert status == 0
+    for word in ("shapes", "memory", "samples/s", "labels", "epoch"):
+        assert word in said
+    assert [path.name for path in tmp_path.iterdir()] == ["train.yaml"]
+
+
+def test_all_wrong_settings_are_named_in_one_line(shell, settings):
+    result = shell("train", settings("stepz: 3", "learning_rate: -1"))
+    refused(result, "TrainingError", "stepz is no setting", "learning_rate: the value", "found -1")
+
+
+def test_settings_without_a_cube_and_a_place_are_refused(shell, tmp_path):
+    (tmp_path / "empty.yaml").write_text("steps: 2\n")
+    refused(shell("train", tmp_path / "empty.yaml"), "lacks cube and out, a URL each; add a line")
+
+
+def test_settings_that_do_not_exist_are_refused(shell, tmp_path):
+    refused(shell("train", tmp_path / "none.yaml"), "TrainingError: no training is described at")
+
+
+def test_nothing_is_trained_from_a_path_that_is_not_zarr(shell, no_zarr, settings, tmp_path):
+    refused(shell("train", settings(cube=no_zarr)), f"CubeError: {no_zarr} is not a Zarr store")
+    assert not (tmp_path / "emulator").exists()
+
+
+def test_nothing_is_trained_from_a_cube_without_labels(shell, corner, settings, tmp_path):
+    names = [n for n in (*corner.data_vars, *corner.coords) if n.startswith(("lu_", "lc_", "lai"))]
+    write(corner.drop_vars(names), str(tmp_path / "bare.zarr"), progress=False)
+    result = shell("train", settings(cube=tmp_path / "bare.zarr"))
+    refused(result, "TrainingError: the cube cannot train", "expected at least one target")
+    assert not (tmp_path / "emulator").exists()

@@ -394,9 +394,14 @@ def test_ranks_meet_every_pixel_together_and_make_other_batches(cube, small):
 
 def test_an_epoch_is_as_many_batches_as_there_are_crops(cube):
     # 4 x 5 crops of 12 in either year, 6 in a batch
-    assert made(cube, EVERYWHERE).per_epoch == 7
-    assert made(cube, EVERYWHERE, world=2).per_epoch == 4
-    assert made(cube, EVERYWHERE, size=100).per_epoch == 1
+    assert made(cube, EVERYWHERE, pixels=144).per_epoch == 7
+    assert made(cube, EVERYWHERE, pixels=144, world=2).per_epoch == 4
+    assert made(cube, EVERYWHERE, pixels=144, size=100).per_epoch == 1
+
+
+def test_an_epoch_has_more_crops_where_each_gives_fewer_of_its_labels(cube):
+    # 37 x 53 labels of either year by 40: fifty crops each, 6 in a batch
+    assert made(cube, EVERYWHERE, pixels=40).per_epoch == 17
 
 
 def test_an_epoch_of_sparse_labels_is_of_the_crops_that_have_some(cube):

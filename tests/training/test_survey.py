@@ -117,10 +117,12 @@ def assert_same(one: Survey, other: Survey) -> None:
     """Equal to the last bit, in all that a training takes from it."""
     assert one.scaled(spec()) == other.scaled(spec())
     for field in dataclasses.fields(one):
-        if field.name not in ("inputs", "crops"):
+        if field.name not in ("inputs", "crops", "labels"):
             np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
     for part, counts in one.crops.items():
         np.testing.assert_array_equal(counts.any((2, 3)), other.crops[part].any((2, 3)))
+    for part, pixels in one.labels.items():
+        np.testing.assert_array_equal(pixels.sum((2, 3)), other.labels[part].sum((2, 3)))
 
 
 def usable(cube: xr.Dataset, chosen: np.ndarray) -> np.ndarray:
@@ -246,13 +248,16 @@ def test_crops_are_counted_where_pixels_can_train_and_nowhere_else(cube, parts):
     for part in (TRAIN, VALIDATION):
         able = usable(cube, parts == part)
         expected = np.zeros(survey.crops[part].shape, int)
+        pixels = np.zeros_like(expected)
         for i, j in np.ndindex(len(rows) - 1, len(columns) - 1):
             here = able[..., rows[i] : rows[i + 1], columns[j] : columns[j + 1]]
+            pixels[..., i, j] = here.sum((2, 3))
             for top in range(0, here.shape[2], CROP):
                 for left in range(0, here.shape[3], CROP):
                     crop = here[..., top : top + CROP, left : left + CROP]
                     expected[..., i, j] += crop.any((2, 3))
         np.testing.assert_array_equal(survey.crops[part], expected)
+        np.testing.assert_array_equal(survey.labels[part], pixels)
         assert expected.any()
 
 

@@ -130,7 +130,7 @@ def test_a_chunk_larger_than_a_window_should_be_is_one_window_shifted_by_its_hal
 
 def test_a_small_grid_is_one_window_with_half_a_crop_around_it():
     windows = windows_of(grid(37, 53), 12, None)
-    assert windows.layouts == 1
+    assert windows.cycle == (0,)
     assert windows.layout(0) == [(Span(-6, 43, 0, 1), Span(-6, 59, 0, 1))]
 
 
@@ -143,7 +143,7 @@ def test_four_layouts_of_a_large_grid_differ_and_the_fifth_is_the_first():
     cuts = edges(1500, 128, 0)
     windows = windows_of(grid(1500, 1500), 96, (cuts, cuts))
     layouts = [tuple(windows.layout(number)) for number in range(5)]
-    assert windows.layouts == 4
+    assert windows.cycle == (0, 1, 2, 3)
     assert len(set(layouts[:4])) == 4
     assert layouts[4] == layouts[0]
 
@@ -154,3 +154,12 @@ def test_around_the_globe_windows_see_across_the_date_line():
     first, *_, last = sorted(spans(windows, 1), key=lambda span: span.start)
     assert first.start == -48
     assert last.stop == 1488
+
+
+def test_layouts_that_cut_chunks_come_less_often():
+    edges = np.arange(0, 2401, 480)
+    windows = windows_of(Grid(50.0, 5.0, 0.01, 0.01, 2400, 2400), 96, (edges, edges))
+    assert windows.cycle == (0, 0, 0, 0, 0, 1, 2, 3)
+    for number in windows.cycle[:5]:
+        for spans in windows.layout(number):
+            assert all(max(span.start, 0) % 480 == 0 for span in spans)

@@ -35,6 +35,9 @@ __all__ = ["MEMORY", "Batch", "Batches", "batches"]
 MEMORY = 2 * 2**30
 """Bytes that batches may take while they are drawn."""
 
+LEAST = 4
+"""Pieces that there must be memory for: one in the pool, one ahead of it, one read by a thread."""
+
 LOCAL, REMOTE = 2, 8
 """Threads that read: files are decoded as fast by two; object stores answer many at a time."""
 
@@ -141,7 +144,8 @@ class Batches:
     memory
         Bytes that pieces of the cube and waiting batches may take together.
     threads
-        That read; by default 2, or 8 where the cube is in an object store.
+        That read, as far as there is memory for them; by default 2, or 8 where the cube is in an
+        object store.
     seed
         Of all draws: equal seeds give equal batches.
     rank, world
@@ -188,9 +192,9 @@ class Batches:
             )
         self.reader = Reader(cube, spec, lead)
         self.windows = windows_of(self.reader.grid, crop, self.reader.edges)
-        self.threads = threads or (REMOTE if self.reader.remote else LOCAL)
         self.together = self.reader.together(self.year_size, memory // SHARES)
-        self.held, spare = self._budget(memory)
+        wanted = threads or (REMOTE if self.reader.remote else LOCAL)
+        self.held, self.threads, spare = self._budget(memory, wanted)
         self._layouts: dict[int, list[Lot[Place]]] = {}
         self.stream: Stream[Place, Piece, Batch] = Stream(
             self._plan,
@@ -234,7 +238,8 @@ class Batches:
 
     def lots(self, epoch: int) -> list[Lot[Place]]:
         """Pieces of an epoch that have labels."""
-        layout = epoch % self.windows.layouts
+        cycle = self.windows.cycle
+        layout = cycle[epoch % len(cycle)]
         if layout not in self._layouts:
             self._layouts[layout] = [
                 lot for spans in self.windows.layout(layout) for lot in self._of(*spans)
@@ -337,16 +342,19 @@ class Batches:
         crop = self.reader.size_of(self.crop, self.crop, self.survey.years[-1])
         return DEPTH * self.size * crop
 
-    def _budget(self, memory: int) -> tuple[int, int]:
-        """Pieces in the pool, and bytes for those that have left it."""
-        free = memory - self.waiting_size
-        pieces = free // self.piece_size - self.ahead - self.threads  # what is read is held twice
-        if pieces < 1:
-            need = self.waiting_size + (1 + self.ahead + self.threads) * self.piece_size
+    def _budget(self, memory: int, threads: int) -> tuple[int, int, int]:
+        """Pieces in the pool, threads that there is memory for, and bytes for what left the pool.
+
+        The pool, on which batches depend, is the same for any number of threads.
+        """
+        pieces = (memory - self.waiting_size) // self.piece_size
+        if pieces < LEAST:
+            need = self.waiting_size + LEAST * self.piece_size
             raise TrainingError(
                 f"memory of {memory / 2**20:.0f} MiB does not hold the windows of this cube that "
-                f"are read at once; give at least {math.ceil(need / 2**20)} MiB, fewer threads, or "
-                "store the cube in smaller chunks"
+                f"are read at once; give at least {math.ceil(need / 2**20)} MiB, or store the "
+                "cube in smaller chunks"
             )
-        held = int(min(pieces, POOL))
-        return held, int((pieces - held) * self.piece_size)
+        held = min(pieces // 2, pieces - LEAST + 1, POOL)
+        threads = min(threads, (pieces - held - 1) // 2)  # what a thread reads is held twice
+        return held, threads, int((pieces - held - 2 * threads - 1) * self.piece_size)

@@ -100,6 +100,19 @@ class Bar(AfterStep):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
         """Leave the last line standing."""
+        self.close()
+
+    def on_exception(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        exception: BaseException,
+    ) -> None:
+        """Leave what is said of it a line of its own."""
+        self.close()
+
+    def close(self) -> None:
+        """End the line."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None  # processes are sent copies

@@ -12,18 +12,17 @@ import os
 import warnings
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from fnmatch import fnmatch
 from typing import Any
 from uuid import uuid4
 
 import fsspec
 import torch
-from fsspec.implementations.local import LocalFileSystem
 
-from xlsbc.cube.store.storage import Objects, reason
+from xlsbc.cube.store.storage import Objects, local_path, reason
 from xlsbc.errors import StoreError, TrainingError
 
-__all__ = ["Folder", "exists", "probe", "read", "same", "write"]
+__all__ = ["Folder", "fetch", "probe", "read", "same", "write"]
 
 KEPT = 2
 PARTIAL = ".partial"
@@ -42,7 +41,7 @@ class Folder:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._fs, self._path = fsspec.core.url_to_fs(self.url)
+        self._path = local_path(self.url)
 
     def at(self, step: int) -> str:
         """URL of the checkpoint after so many steps."""
@@ -50,19 +49,18 @@ class Folder:
 
     def names(self) -> list[str]:
         """URLs of its checkpoints, oldest first."""
-        self._fs.invalidate_cache()
-        if not self._fs.exists(self._path):
-            return []
-        found = (entry.rsplit("/", 1)[-1] for entry in self._fs.ls(self._path, detail=False))
-        kept = sorted(name for name in found if name.startswith("step-") and name.endswith(".ckpt"))
-        return [f"{self.url}/{name}" for name in kept]
+        if self._path is None:
+            found = Objects(self.url).keys()
+        else:
+            found = {path.name for path in self._path.glob("*")}
+        return [f"{self.url}/{name}" for name in sorted(found) if fnmatch(name, "step-*.ckpt")]
 
     def prune(self) -> None:
         """Remove all but the last two and what a killed process left half written."""
         for url in self.names()[:-KEPT]:
             remove(url)
-        if isinstance(self._fs, LocalFileSystem):
-            for left in Path(self._path).glob(f"*{PARTIAL}"):
+        if self._path is not None:
+            for left in self._path.glob(f"*{PARTIAL}"):
                 left.unlink()
 
     def newest(self) -> tuple[str, dict[str, Any]] | None:
@@ -96,12 +94,13 @@ def write(url: str, content: bytes) -> None:
     StoreError
         If it cannot be written, in an object store after several attempts.
     """
-    fs, path = fsspec.core.url_to_fs(url)
-    if not isinstance(fs, LocalFileSystem):
-        folder, _, name = url.rpartition("/")
+    target = local_path(url)
+    if target is None:
+        folder, name = parted(url)
         Objects(folder).put({name: content})  # one object, one request
+        fs, path = fsspec.core.url_to_fs(url)
+        fs.invalidate_cache(path)  # it may have listed the directory before, and knows no other
         return
-    target = Path(path)
     partial = target.with_name(target.name + PARTIAL)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,40 +115,35 @@ def write(url: str, content: bytes) -> None:
         ) from error
 
 
-def exists(url: str) -> bool:
-    """Whether there is a file."""
-    fs, path = fsspec.core.url_to_fs(url)
-    fs.invalidate_cache()  # other processes write there too
-    return bool(fs.exists(path))
-
-
-def fetch(url: str) -> bytes:
-    """Content of a file.
+def fetch(url: str) -> bytes | None:
+    """Content of a file; None if there is none.
 
     Raises
     ------
     StoreError
-        If it is not there, or cannot be read, from an object store after several attempts.
+        If an object store fails, after several attempts.
     """
-    fs, path = fsspec.core.url_to_fs(url)
-    if not isinstance(fs, LocalFileSystem):
-        folder, _, name = url.rpartition("/")
-        found = Objects(folder).get(name)
-    else:
-        found = Path(path).read_bytes() if Path(path).exists() else None
-    if found is None:
-        raise StoreError(f"expected a file at {url}; there is none; restore it")
-    return found
+    path = local_path(url)
+    if path is not None:
+        return path.read_bytes() if path.is_file() else None
+    folder, name = parted(url)
+    return Objects(folder).get(name)
 
 
 def remove(url: str) -> None:
     """Remove a file."""
-    fs, path = fsspec.core.url_to_fs(url)
-    if isinstance(fs, LocalFileSystem):
-        os.unlink(path)
+    path = local_path(url)
+    if path is not None:
+        path.unlink()
         return
-    folder, _, name = url.rpartition("/")
+    folder, name = parted(url)
     Objects(folder).drop([name])
+
+
+def parted(url: str) -> tuple[str, str]:
+    """Directory and name of a file."""
+    folder, _, name = url.rpartition("/")
+    return folder, name
 
 
 def probe(url: str) -> None:
@@ -160,10 +154,9 @@ def probe(url: str) -> None:
     TrainingError
         If it cannot be written.
     """
-    fs, path = fsspec.core.url_to_fs(url)
-    folder = url.rstrip("/")
-    if isinstance(fs, LocalFileSystem):  # of which no directory is left behind either
-        folder = str(next(each for each in (Path(path), *Path(path).parents) if each.exists()))
+    folder, path = url.rstrip("/"), local_path(url)
+    if path is not None:  # of which no directory is left behind either
+        folder = str(next(each for each in (path, *path.parents) if each.exists()))
     name = f"{folder}/probe-{uuid4().hex}"  # of this process alone
     try:
         write(name, b"probe")
@@ -182,7 +175,10 @@ def read(url: str, device: Any = "cpu") -> dict[str, Any]:
     TrainingError
         If it is damaged, or no checkpoint of a training.
     """
-    content = io.BytesIO(fetch(url))
+    found = fetch(url)
+    if found is None:
+        raise TrainingError(f"expected a checkpoint at {url}; there is none; restore it")
+    content = io.BytesIO(found)
     try:
         with zipfile.ZipFile(content) as archive:
             damaged = archive.testzip()

@@ -83,7 +83,8 @@ class Training(Document):
     memory
         Bytes that read data may take, or text like "2GiB".
     threads
-        That read and decode; by default 2, or 8 where the cube is in an object store.
+        That read and decode, as far as there is memory for them; by default 2, or 8 where the cube
+        is in an object store.
     devices
         Processes of one GPU each, or of CPU cores where there is none. With more than one a
         script must guard what it does with ``if __name__ == "__main__"``.

@@ -17,7 +17,7 @@ import xarray as xr
 
 from xlsbc.emulator.artefact import SPEC_FILE, Emulator
 from xlsbc.errors import StoreError, TrainingError
-from xlsbc.training.checkpoints import OWN, Folder, exists, probe, same
+from xlsbc.training.checkpoints import OWN, Folder, fetch, probe, same
 from xlsbc.training.config import Training
 from xlsbc.training.curves import Curves
 from xlsbc.training.prepare import Prepared, prepare
@@ -87,6 +87,7 @@ def fit(
         )
     installed()
     accept(config, folder)
+    progress = progress and Launch.found().rank == 0
     return run(prepare(cube, config, progress=progress), folder, progress=progress)
 
 
@@ -123,6 +124,7 @@ def ensemble(
         place = None if folder is None else f"{str(folder).rstrip('/')}/member-{i}"
         members.append((own, place))
         accept(own, place)
+    progress = progress and Launch.found().rank == 0
     first = prepare(cube, config, progress=progress)
     emulators = []
     for own, place in members:
@@ -162,7 +164,7 @@ def accept(config: Training, folder: str | PathLike[str] | None) -> None:
     for place in filter(None, dict.fromkeys((checkpoints, out))):
         probe(place)
     document = f"{out}/{SPEC_FILE}"
-    if out and not Folder(checkpoints).names() and exists(document):
+    if out and not Folder(checkpoints).names() and fetch(document) is not None:
         raise TrainingError(
             f"expected no emulator at {out}, or that it has the checkpoints of its training; "
             f"found {document} and none in {checkpoints}; give another out, or remove it"

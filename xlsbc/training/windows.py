@@ -67,6 +67,8 @@ class Line:
         Least length of a super-window.
     around
         Whether the end of the axis is beside its beginning.
+    chunk
+        Pixels of a chunk.
     """
 
     size: int
@@ -76,6 +78,7 @@ class Line:
     reach: int
     crop: int
     around: bool
+    chunk: int
 
     def origin(self, shifted: bool) -> int:
         """First pixel of the first super-window, on the axis or before it."""
@@ -139,9 +142,16 @@ class Windows:
         ]
 
     @property
-    def layouts(self) -> int:
-        """How many layouts differ."""
-        return 4 if self.rows.shift or self.columns.shift else 1
+    def cycle(self) -> tuple[int, ...]:
+        """Layouts of one epoch after the other.
+
+        Where a chunk is as large as a super-window, those that are shifted read four chunks each:
+        they come less often.
+        """
+        if not self.rows.shift and not self.columns.shift:
+            return (0,)
+        aligned = all(line.shift % line.chunk == 0 for line in (self.rows, self.columns))
+        return (0, 1, 2, 3) if aligned else (0, 0, 0, 0, 0, 1, 2, 3)
 
 
 def windows_of(grid: Grid, crop: int, edges: tuple[np.ndarray, np.ndarray] | None) -> Windows:
@@ -173,7 +183,7 @@ def line(size: int, crop: int, edges: Sequence[int] | np.ndarray | None, around:
     if side >= size and not around:
         side, shift = size, 0
     phase = int(edges[1]) % chunk if side < size else 0
-    return Line(size, side, shift, phase, crop // 2, crop, around)
+    return Line(size, side, shift, phase, crop // 2, crop, around, chunk)
 
 
 def window_of(rows: Span, columns: Span) -> Window:
