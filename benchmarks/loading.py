@@ -43,8 +43,8 @@ SAMPLE = len(NAMES) * CROP * CROP * 4
 POOL = 600 * 2**20
 """Bytes of the pool from which `ours` draws."""
 
-HALF = 768 * 2**20
-"""Bytes that batches of the cube may take, less than the cube."""
+LITTLE = 2**30
+"""Bytes that batches of the cube may take: its years do not all stay in memory."""
 
 STEP, STEPS = 0.02, 1000
 """Seconds that the stand-in for a network takes, and how often."""
@@ -307,7 +307,7 @@ def waits(url: str) -> dict[str, float]:
     """Share of the time for which a network of 20 ms a step waits, and seconds until it begins."""
     import xlsbc  # noqa: F401
 
-    drawn = opened_cube(url).lsbc.batches(crop=96, size=8, memory=HALF)
+    drawn = opened_cube(url).lsbc.batches(crop=96, size=8, memory=LITTLE)
     begin = time.perf_counter()
     batches = iter(drawn)
     next(batches)
@@ -325,7 +325,7 @@ def grows(url: str) -> dict[str, float]:
     """MiB of memory over two epochs of batches, over what the process had before, and as stated."""
     import xlsbc  # noqa: F401
 
-    drawn = opened_cube(url).lsbc.batches(crop=96, size=8, memory=HALF)
+    drawn = opened_cube(url).lsbc.batches(crop=96, size=8, memory=LITTLE)
     base, peaks = resident(), []
     batches = iter(drawn)
     for _ in range(2):

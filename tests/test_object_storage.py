@@ -94,10 +94,11 @@ def test_the_command_line_needs_nothing_but_the_environment(stored, corner, serv
     assert open_cube(out)["lai"].shape == (24, 11, 14)
 
 
-def test_training_reads_a_cube_there(stored, corner):
+def test_training_reads_a_cube_there(stored, corner, tmp_path):
     sizes = Architecture(width=(8, 16), climate=4, hidden=8)
     options = {"architecture": sizes, "steps": 2, "batch_size": 2, "crop": 8, "progress": False}
-    there, here = fit(open_cube(CUBE), **options), fit(corner, **options)
+    beside = write(corner, str(tmp_path / "cube.zarr"), packed=False, progress=False)
+    there, here = fit(open_cube(CUBE), **options), fit(open_cube(beside), **options)
     assert there.network.state_dict().keys() == here.network.state_dict().keys()
     for name, value in there.network.state_dict().items():
         assert value.equal(here.network.state_dict()[name]), name

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given as drawn
@@ -130,7 +132,7 @@ def test_a_chunk_larger_than_a_window_should_be_is_one_window_shifted_by_its_hal
 
 def test_a_small_grid_is_one_window_with_half_a_crop_around_it():
     windows = windows_of(grid(37, 53), 12, None)
-    assert windows.cycle == (0,)
+    assert windows.epoch(3) == [(0, 0)]
     assert windows.layout(0) == [(Span(-6, 43, 0, 1), Span(-6, 59, 0, 1))]
 
 
@@ -143,7 +145,7 @@ def test_four_layouts_of_a_large_grid_differ_and_the_fifth_is_the_first():
     cuts = edges(1500, 128, 0)
     windows = windows_of(grid(1500, 1500), 96, (cuts, cuts))
     layouts = [tuple(windows.layout(number)) for number in range(5)]
-    assert windows.cycle == (0, 1, 2, 3)
+    assert [windows.epoch(number)[0][0] for number in range(6)] == [0, 1, 2, 3, 0, 1]
     assert len(set(layouts[:4])) == 4
     assert layouts[4] == layouts[0]
 
@@ -156,10 +158,13 @@ def test_around_the_globe_windows_see_across_the_date_line():
     assert last.stop == 1488
 
 
-def test_layouts_that_cut_chunks_come_less_often():
-    edges = np.arange(0, 2401, 480)
-    windows = windows_of(Grid(50.0, 5.0, 0.01, 0.01, 2400, 2400), 96, (edges, edges))
-    assert windows.cycle == (0, 0, 0, 0, 0, 1, 2, 3)
-    for number in windows.cycle[:5]:
-        for spans in windows.layout(number):
-            assert all(max(span.start, 0) % 480 == 0 for span in spans)
+def test_super_windows_that_cut_chunks_come_seldom_and_all_come():
+    edges = np.arange(0, 4801, 480)
+    windows = windows_of(Grid(50.0, 5.0, 0.01, 0.01, 4800, 4800), 96, (edges, edges))
+    epochs = [windows.epoch(number) for number in range(32)]
+    counts = Counter(found for epoch in epochs for found in epoch)
+    assert len(counts) == 100 + 121 + 110 + 110
+    assert all(count == (32 if layout == 0 else 1) for (layout, _), count in counts.items())
+    assert max(map(len, epochs)) - min(map(len, epochs)) <= 3
+    for spans in windows.layouts[0]:
+        assert all(max(span.start, 0) % 480 == 0 for span in spans)

@@ -189,8 +189,8 @@ def shares(fraction: Any, name: str) -> Any:
         If the fractions of a pixel are negative or do not sum to 1 within 0.1 %.
     """
     value = fraction.astype(np.float64)
-    total = value.sum(axis=0)
-    wrong = (np.abs(total - 1) > 1e-3) | (value.min(axis=0) < -1e-6)  # NaN compares false
+    total, least = value.sum(axis=0), value.min(axis=0)
+    wrong = (np.abs(total - 1) > 1e-3) | (least < -1e-6)  # NaN compares false
     if wrong.any():
         raise EmulatorError(
             f"{name} must be shares that sum to 1 over the classes of a pixel; "
@@ -198,8 +198,11 @@ def shares(fraction: Any, name: str) -> Any:
             f"{total[wrong].max():.4g}, least share {value[:, wrong].min():.4g}); "
             "normalise them, or make them NaN"
         )
-    value = np.clip(value, 0, None)
-    return value / value.sum(axis=0)
+    if (least < 0).any():  # by rounding
+        value = np.clip(value, 0, None)
+        total = value.sum(axis=0)
+    value /= total
+    return value
 
 
 def placed(degrees: Any) -> Any:

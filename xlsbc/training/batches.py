@@ -47,7 +47,7 @@ DEPTH = 3
 POOL = 32
 """Pieces from which samples are drawn: more of them shuffle no better and take longer to fill."""
 
-SHARES = 16
+SHARES = 8
 """Of how many parts of the memory a piece that holds several years may take one."""
 
 USES = {TRAIN: "training", VALIDATION: "validation"}
@@ -195,7 +195,7 @@ class Batches:
         self.together = self.reader.together(self.year_size, memory // SHARES)
         wanted = threads or (REMOTE if self.reader.remote else LOCAL)
         self.held, self.threads, spare = self._budget(memory, wanted)
-        self._layouts: dict[int, list[Lot[Place]]] = {}
+        self._lots: dict[tuple[int, int], list[Lot[Place]]] = {}
         self.stream: Stream[Place, Piece, Batch] = Stream(
             self._plan,
             self._read,
@@ -238,13 +238,13 @@ class Batches:
 
     def lots(self, epoch: int) -> list[Lot[Place]]:
         """Pieces of an epoch that have labels."""
-        cycle = self.windows.cycle
-        layout = cycle[epoch % len(cycle)]
-        if layout not in self._layouts:
-            self._layouts[layout] = [
-                lot for spans in self.windows.layout(layout) for lot in self._of(*spans)
-            ]
-        return self._layouts[layout]
+        return [lot for place in self.windows.epoch(epoch) for lot in self._at(*place)]
+
+    def _at(self, layout: int, place: int) -> list[Lot[Place]]:
+        """Pieces of a super-window."""
+        if (layout, place) not in self._lots:
+            self._lots[layout, place] = list(self._of(*self.windows.layouts[layout][place]))
+        return self._lots[layout, place]
 
     def _of(self, rows: Span, columns: Span) -> Iterator[Lot[Place]]:
         """Pieces of a super-window: its years, as many at a time as lie in one chunk."""
@@ -258,7 +258,7 @@ class Batches:
             members = [i for i in members if crops[i].any()]
             if members:
                 held = crops[members]
-                draws = int(held.max(1).sum())
+                draws = math.ceil(held.max(1).sum() / self.windows.visits)
                 kinds = tuple((held.sum(0) > 0).tolist())
                 yield Lot(Place(window, tuple(years[i] for i in members)), draws, kinds)
 

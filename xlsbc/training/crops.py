@@ -268,13 +268,13 @@ def conceal(
         value = known.targets[name][(..., *box)]
         there = np.isfinite(value[0])
         present = there if present is None else present & there
-    if present is None:
-        return
     for name in given:
-        value = known.targets[name][(..., *box)]
-        inputs[name.removesuffix("_fraction")] = np.where(present, value, np.float32(0))
-    if (state := inputs["state"]) is not None:
-        inputs["state"] = np.where(present, state, np.float32(0))
+        inputs[name.removesuffix("_fraction")] = known.targets[name][(..., *box)]
+    if present is None or present.all():
+        return
+    for name in ("lu", "lc", "state"):
+        if (shown := inputs[name]) is not None:
+            inputs[name] = np.where(present, shown, np.float32(0))
     static = inputs["static"]
     assert static is not None
     inputs["static"] = np.concatenate([static[:-1], static[-1:] * present])

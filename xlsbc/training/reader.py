@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import takewhile
 from typing import Any, cast
 
@@ -19,7 +19,8 @@ import numpy as np
 import xarray as xr
 
 from xlsbc.cube.grid import Extent, Grid, goes_around
-from xlsbc.cube.store.sources import Chunked, Source, Stored, boxes, source
+from xlsbc.cube.store.recent import Recent
+from xlsbc.cube.store.sources import Chunked, Source, Stored, boxes, source, where
 from xlsbc.cube.store.storage import reason
 from xlsbc.emulator.cells import Axis, among
 from xlsbc.emulator.sample import POSITION, Fields, Sample, Window, sample_of, shares
@@ -31,6 +32,10 @@ __all__ = ["Known", "Place", "Reader"]
 
 ANYWHERE = Axis(0.0, math.inf, 1)
 """Axis of the one cell of an emulator without weather."""
+
+
+NEAR = 2**26
+"""Bytes of coarse fields that are kept."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,14 @@ class Reader:
         Inputs and targets.
     lead
         How many years before are read too, for training over several.
+    strict
+        Whether infinite values are an error, as in the survey, which reads all that trains.
     """
 
-    def __init__(self, cube: xr.Dataset, spec: Spec, lead: int = 0) -> None:
-        self.cube, self.spec, self.lead = cube, spec, lead
+    def __init__(
+        self, cube: xr.Dataset, spec: Spec, lead: int = 0, *, strict: bool = False
+    ) -> None:
+        self.cube, self.spec, self.lead, self.strict = cube, spec, lead, strict
         self.grid = Grid.of(cube)
         inputs = [v.name for v in spec.inputs if v.name not in POSITION]
         names = dict.fromkeys([*inputs, *["lu_total"] * spec.driver, *spec.targets, *spec.state])
@@ -98,6 +107,7 @@ class Reader:
         )
         self.yearly = spec.model_copy(update={"static": ()})
         self._weather: dict[int, Any] = {}
+        self._near: Recent[np.ndarray] = Recent(NEAR)
 
     @cached_property
     def edges(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -235,7 +245,7 @@ class Reader:
                 )[steps - steps[0]]
                 for v in self.spec.forcing
             },
-            scalars={v.name: float(self.load(v.name, (at,))[0]) for v in self.spec.scalars},
+            scalars={v.name: float(self.once(v.name, (at,))[0]) for v in self.spec.scalars},
             driver=driver,
             state={
                 n: self.fine(n, window, (slice(self.places[year - 1], self.places[year]),))[0]
@@ -303,8 +313,13 @@ class Reader:
         rows, columns = (axis.index(c.start, c.stop) for axis, c in zip(axes, cells, strict=True))
         spans = [slice(int(i.min()), int(i.max()) + 1) for i in (rows, columns)]
         middle = [slice(0, n) for n in self.sources[name].shape[1:-2]]
-        value = self.load(name, (at, *middle, *spans))
+        value = self.once(name, (at, *middle, *spans))
         return value[..., rows[:, None] - spans[0].start, columns - spans[1].start]
+
+    def once(self, name: str, box: Any) -> np.ndarray:
+        """A small box, kept: windows need the same cells in every epoch."""
+        key = (name, *((part.start, part.stop) for part in box))
+        return self._near.get(key, partial(self.load, name, box))
 
     def load(self, name: str, box: Any) -> np.ndarray:
         """A box of a variable, in memory."""
@@ -318,7 +333,14 @@ class Reader:
                 ) from error
         else:
             value = found.read(found.carry(box), box)
-        return value.get() if hasattr(value, "get") else np.asarray(value)  # CuPy's are fetched
+        value = value.get() if hasattr(value, "get") else np.asarray(value)  # CuPy's are fetched
+        if self.strict and np.isinf(value).any():
+            raise CubeError(
+                f"{name!r} must be finite, or NaN where it is missing; {np.isinf(value).sum()} "
+                f"values are infinite at {where(self.cube[name].dims, box)}; make them NaN, or "
+                "mend them"
+            )
+        return value
 
     def text(self, place: Place) -> str:
         """Where a place is, for people."""

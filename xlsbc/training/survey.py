@@ -189,7 +189,7 @@ def surveyed(
             "no year can be trained on: none that is not held out has all inputs; check "
             "forcing_time and year, or hold out fewer years"
         )
-    reader = Reader(cube, spec)
+    reader = Reader(cube, spec, strict=True)
     windows = windows_of(reader.grid, crop, reader.edges)
     for found in survey(reader, windows, parts, trained, crop, threads=threads):
         if isinstance(found, Survey):
@@ -306,7 +306,7 @@ def tally(
         for v in spec.static:
             value = np.where(chosen, scaled(fields.fine[v.name], v), np.nan)
             found.inputs[v.name] = Moments.of(value)
-        together = reader.together(chosen.size, GROUP)
+        together = reader.together(reader.size_of(high - low, right - left, period[-1]), GROUP)
         for i, known in each(reader, window, period, steady, together):
             usable = labelled(known, spec, chosen)
             for part, pixels in ((TRAIN, usable), (VALIDATION, labelled(known, spec, tested))):

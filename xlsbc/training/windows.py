@@ -25,6 +25,9 @@ __all__ = ["Span", "Windows", "windows_of"]
 SIDE = 512
 """Pixels a side that a super-window should have: with fewer a crop too often meets a rim."""
 
+SELDOM = 32
+"""Of how many super-windows that cut chunks one is read in an epoch."""
+
 WITHOUT_CHUNKS = 256
 """Pixels a side of what is in memory and has no chunks."""
 
@@ -141,17 +144,44 @@ class Windows:
             for w in found
         ]
 
-    @property
-    def cycle(self) -> tuple[int, ...]:
-        """Layouts of one epoch after the other.
+    @cached_property
+    def aligned(self) -> bool:
+        """Whether shifted super-windows are whole chunks too."""
+        return all(line.shift % line.chunk == 0 for line in (self.rows, self.columns))
 
-        Where a chunk is as large as a super-window, those that are shifted read four chunks each:
-        they come less often.
+    @property
+    def visits(self) -> float:
+        """How often an epoch meets a pixel."""
+        return 1.0 if self.aligned or not self.cut else 1.0 + 3.0 / SELDOM
+
+    @property
+    def cut(self) -> bool:
+        """Whether there is more than one super-window."""
+        return bool(self.rows.shift or self.columns.shift)
+
+    def epoch(self, number: int) -> list[tuple[int, int]]:
+        """Super-windows of an epoch, by layout and place in it.
+
+        One layout after the other where all are whole chunks. Where a chunk is as large as a
+        super-window, those that are shifted read four chunks each: every epoch has the unshifted
+        ones and a few of the others, in turn.
         """
-        if not self.rows.shift and not self.columns.shift:
-            return (0,)
-        aligned = all(line.shift % line.chunk == 0 for line in (self.rows, self.columns))
-        return (0, 1, 2, 3) if aligned else (0, 0, 0, 0, 0, 1, 2, 3)
+        if not self.cut:
+            return [(0, place) for place in range(len(self.layouts[0]))]
+        if self.aligned:
+            return [(number % 4, place) for place in range(len(self.layouts[number % 4]))]
+        found = [(0, place) for place in range(len(self.layouts[0]))]
+        for layout in (1, 2, 3):
+            places = range(
+                (number + layout * SELDOM // 3) % SELDOM, len(self.layouts[layout]), SELDOM
+            )
+            found += [(layout, place) for place in places]
+        return found
+
+    @cached_property
+    def layouts(self) -> list[list[tuple[Span, Span]]]:
+        """All super-windows, by layout."""
+        return [self.layout(number) for number in range(4 if self.cut else 1)]
 
 
 def windows_of(grid: Grid, crop: int, edges: tuple[np.ndarray, np.ndarray] | None) -> Windows:

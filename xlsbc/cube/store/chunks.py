@@ -21,7 +21,7 @@ from uuid import uuid4
 
 import numpy as np
 import zarr
-from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.chunk_grids import RegularChunkGrid
@@ -125,6 +125,15 @@ class Chunks:
         """Of the files of the store; None where it is more than files, or is wrapped."""
         store = self.array.store
         return str(store.root) if type(store) is LocalStore else None
+
+    @cached_property
+    def whole(self) -> ByteRequest | None:
+        """How a whole object is asked for.
+
+        s3fs asks for the size of an object before it gets it, but not where a range is named.
+        """
+        fs = getattr(self.array.store, "fs", None)
+        return OffsetByteRequest(0) if "s3" in getattr(fs, "protocol", ()) else None
 
     @cached_property
     def extent(self) -> Place:
@@ -235,7 +244,7 @@ class Chunks:
 
     async def content(self, key: str, part: ByteRequest | None) -> Any:
         """Bytes of an object; None if there is none."""
-        found = await self.array.store.get(key, default_buffer_prototype(), part)
+        found = await self.array.store.get(key, default_buffer_prototype(), part or self.whole)
         return None if found is None else found.as_numpy_array()
 
     def decoded(self, content: Any, key: str) -> np.ndarray:

@@ -31,6 +31,7 @@ from xlsbc.cube.store.box import Box, Cut, cuts, length, met, shifted, where
 from xlsbc.cube.store.chunks import Chunks, direct
 from xlsbc.cube.store.recent import Recent
 from xlsbc.cube.store.storage import persistently, reason
+from xlsbc.cube.store.unpacking import Unpacking, unpacking
 from xlsbc.errors import CubeError
 
 __all__ = ["Box", "Source", "boxes", "source"]
@@ -214,6 +215,7 @@ class Stored:
     backing: Backing | None = field(init=False)
     chunks: Chunks | None = field(init=False)
     decoding: Sequence[Callable[[np.ndarray], np.ndarray]] = field(init=False)
+    unpacking: Unpacking | None = field(init=False)
     token: str = field(init=False)
     own: str = field(init=False, default_factory=lambda: uuid4().hex)
     carries = False
@@ -229,6 +231,8 @@ class Stored:
         object.__setattr__(self, "backing", behind)
         object.__setattr__(self, "chunks", chunks)
         object.__setattr__(self, "decoding", known or ())
+        packed = unpacking(known or (), behind.array.dtype, self.dtype) if behind else None
+        object.__setattr__(self, "unpacking", packed)
         token = stamp(self.variable._data, behind)
         if self.dtype != self.variable.dtype:
             token = str(tokenize(token, self.dtype))
@@ -314,6 +318,8 @@ class Stored:
                 return None
             chunk = self.chunks.blank(at)
         values = chunk[(*inner, ...)]
+        if self.unpacking is not None:
+            return self.unpacking.unpack(values, into)
         for function in self.decoding:
             values = function(values)
         # or what is kept would be the whole chunk
