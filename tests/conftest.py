@@ -117,9 +117,9 @@ def untrained() -> EmulatorFactory:
     def make(cube: xr.Dataset, *, tile: int = 16, seed: int = 0, **options: Any) -> Emulator:
         import torch
 
+        from tests.specify import specify
         from xlsbc.emulator import Architecture, Emulator, Split
         from xlsbc.emulator.artefact import build
-        from xlsbc.training.fit import specify
 
         everywhere = xr.ones_like(cube["latitude"] * cube["longitude"], dtype=bool)
         sizes = Architecture(width=(8, 16), climate=4, hidden=8)

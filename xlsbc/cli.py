@@ -56,14 +56,13 @@ def train(settings: str, dry_run: bool = False) -> None:
         from xlsbc.training.rehearsal import rehearse
 
         print(rehearse(cube, config))
-    elif config.members > 1:
-        from xlsbc.training.fit import ensemble
+        return
+    from xlsbc.training.fit import ensemble, fit
+    from xlsbc.training.trainer import Launch
 
-        print("\n".join(map(repr, ensemble(cube, config))))
-    else:
-        from xlsbc.training.fit import fit
-
-        print(f"{fit(cube, config)!r}\n{config.out}")
+    made = ensemble(cube, config) if config.members > 1 else [fit(cube, config)]
+    if Launch.found().rank == 0:
+        print("\n".join([*map(repr, made), config.out]))
 
 
 def predict(

@@ -17,9 +17,10 @@ from xlsbc.errors import CubeError, TrainingError
 from xlsbc.training import module
 from xlsbc.training.config import Training
 from xlsbc.training.fit import fit
+from xlsbc.training.outline import outline
 from xlsbc.training.prepare import crop_size, prepare
-from xlsbc.training.specify import moments, specify
-from xlsbc.training.splits import HELD_OUT, TRAIN, split_map
+from xlsbc.training.splits import HELD_OUT, TRAIN, Parts, split_map
+from xlsbc.training.survey import surveyed
 
 pytestmark = pytest.mark.filterwarnings("ignore:the buffer around held-out pixels")
 
@@ -45,8 +46,9 @@ def quick(cube: xr.Dataset, **options: Any) -> Emulator:
 
 
 def spec_of(cube: xr.Dataset, **options: Any) -> Any:
-    everywhere = xr.ones_like(cube["latitude"] * cube["longitude"], dtype=bool)
-    return specify(cube, everywhere, split=SPLIT, architecture=SIZES, **options)
+    """The specification that a training of all land would have."""
+    drawn = outline(cube, **{"split": SPLIT, "architecture": SIZES, **options})
+    return surveyed(cube, drawn, Parts.of(cube, Split(fraction=0.0)), 16)[0]
 
 
 def weights(emulator: Emulator) -> dict[str, torch.Tensor]:
@@ -219,28 +221,9 @@ def test_two_per_cent_of_labels_are_enough_to_train(world):
 
 
 def test_a_seven_level_deep_network_has_tiles_of_whole_strides(world):
-    deep = spec_of(world, given=[()]).architecture.model_copy(update={"width": (4,) * 6})
-    everywhere = xr.ones_like(world["elevation"], dtype=bool)
-    spec = specify(world, everywhere, split=SPLIT, architecture=deep)
-    assert spec.lattice.tile == 256
+    deep = SIZES.model_copy(update={"width": (4,) * 6})
+    assert spec_of(world, architecture=deep).lattice.tile == 256
     assert spec_of(world).lattice.tile == 240
-
-
-def test_moments_are_those_of_the_known_values_in_double_precision():
-    values = np.array([[1e6, 1e6 + 1, np.nan], [1e6 + 2, 1e6 + 3, np.nan]], "float32")
-    ds = xr.Dataset({"elevation": (("latitude", "longitude"), values, {"units": "m"})})
-    (found,) = moments(ds, ("elevation",))
-    assert (found.mean, found.std) == (1e6 + 1.5, pytest.approx(math.sqrt(1.25)))
-    assert (found.units, found.optional) == ("m", True)
-
-
-def test_conductivity_is_scaled_as_a_logarithm_and_its_zeros_are_missing():
-    values = np.array([[1e-6, 1e-4, 0.0]], "float32")
-    field = xr.DataArray(values, dims=("latitude", "longitude"), attrs={"units": "m s-1"})
-    (found,) = moments(xr.Dataset({"soil_hydraulic_conductivity": field}))
-    assert found.transform == "log"
-    assert found.mean == pytest.approx(math.log(1e-5), rel=1e-6)
-    assert found.std == pytest.approx(math.log(10), rel=1e-6)
 
 
 @pytest.mark.parametrize("value", [3.0, np.nan])

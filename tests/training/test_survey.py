@@ -19,7 +19,8 @@ from xlsbc.errors import TrainingError
 from xlsbc.training import windows
 from xlsbc.training.reader import Reader
 from xlsbc.training.splits import BUFFER, HELD_OUT, TRAIN, VALIDATION
-from xlsbc.training.survey import Moments, Survey, surveyed
+from xlsbc.training.moments import Moments
+from xlsbc.training.survey import Survey, surveyed
 from xlsbc.training.windows import windows_of
 
 ROWS, COLUMNS, CROP = 37, 53, 6

@@ -23,11 +23,12 @@ from xlsbc.emulator.sample import Window
 from xlsbc.emulator.spec import Architecture, Spec, Split
 from xlsbc.errors import TrainingError
 from xlsbc.training.crops import Batch, Piece, collate, crop_of
+from xlsbc.training.labels import labelled
 from xlsbc.training.outline import outline
 from xlsbc.training.reader import Place, Reader
 from xlsbc.training.splits import BUFFER, TRAIN, VALIDATION, Parts, resolved, suggest
 from xlsbc.training.stream import Lot, Planned, Stream, order
-from xlsbc.training.survey import Survey, grouped, labelled, surveyed
+from xlsbc.training.survey import Survey, grouped, surveyed
 from xlsbc.training.windows import Span, window_of, windows_of
 
 __all__ = ["MEMORY", "Batch", "Batches", "batches"]

@@ -4,10 +4,6 @@ Moments by which inputs are scaled, the spread of targets, shares of classes, an
 each part of the cube has labels for, so that what has none is never read again. Sums are kept as
 (count, mean, squared deviation), which merge exactly in any order; what is stored is rounded to
 nine digits, so that it does not tell how the cube was chunked.
-
-References
-----------
-Chan, Golub and LeVeque, 1983, The American Statistician 37(3), 242-247, eq. 2.1 (merging moments).
 """
 
 from __future__ import annotations
@@ -16,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from itertools import islice
 
 import numpy as np
 import xarray as xr
@@ -26,11 +22,13 @@ from xlsbc.emulator.sample import Sample, Window, sample_of, scaled
 from xlsbc.emulator.spec import InputVariable, Spec
 from xlsbc.emulator.steps import years
 from xlsbc.errors import TrainingError
+from xlsbc.training.labels import cut, labelled
+from xlsbc.training.moments import Moments, digits
 from xlsbc.training.reader import Known, Place, Reader
 from xlsbc.training.splits import TRAIN, VALIDATION, Parts
 from xlsbc.training.windows import Span, Windows, windows_of
 
-__all__ = ["Moments", "Survey", "grouped", "labelled", "survey", "surveyed"]
+__all__ = ["Survey", "grouped", "survey", "surveyed"]
 
 LEAST = 1e-4
 """Variance that a field has at least, so that one that is zero everywhere can be learned too."""
@@ -40,45 +38,6 @@ GROUP = 2**27
 
 VALUES = 2**24
 """Values of a coarse field that are read at once."""
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Number, mean and summed squared deviation of values, float64."""
-
-    count: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> Moments:
-        """Moments of the values that are known; NaN counts for nothing."""
-        found = values[np.isfinite(values)].astype(np.float64)
-        if not found.size:
-            return cls()
-        mean = float(found.mean())
-        return cls(found.size, mean, float(np.square(found - mean).sum()))
-
-    def __add__(self, other: Moments) -> Moments:
-        if not self.count or not other.count:
-            return other if other.count else self
-        count = self.count + other.count
-        apart = other.mean - self.mean
-        return Moments(
-            count,
-            self.mean + apart * other.count / count,
-            self.squares + other.squares + apart**2 * self.count * other.count / count,
-        )
-
-    @property
-    def variance(self) -> float:
-        """Mean squared deviation; NaN of nothing."""
-        return digits(self.squares / self.count) if self.count else math.nan
-
-    @property
-    def rounded(self) -> float:
-        """The mean to nine digits; NaN of nothing."""
-        return digits(self.mean) if self.count else math.nan
 
 
 @dataclass(frozen=True)
@@ -336,30 +295,6 @@ def grouped(period: Sequence[int], together: int) -> list[list[int]]:
     return list(groups.values())
 
 
-def labelled(known: Known, spec: Spec, chosen: np.ndarray) -> np.ndarray:
-    """Pixels that can train, ``(kind, y, x)``: by combination of what is given.
-
-    All required inputs are there, what is given is known, and so is anything that is not.
-    """
-    there = {name: values.any(0) for name, values in finite(known.targets).items()}
-    usable = np.zeros((len(spec.given), *chosen.shape), bool)
-    for kind, given in zip(usable, spec.given, strict=True):
-        for name, pixels in there.items():
-            if name not in given:
-                kind |= pixels
-        for name in given:
-            kind &= there[name]
-    return usable & chosen & known.sample.valid
-
-
-def finite(targets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Where targets are known; shares are in all classes or in none."""
-    return {
-        name: np.isfinite(values if name == "lai" else values[:1])
-        for name, values in targets.items()
-    }
-
-
 def count(
     found: Tally, name: str, values: np.ndarray, chosen: np.ndarray, area: np.ndarray
 ) -> None:
@@ -374,22 +309,6 @@ def count(
     else:
         summed = (np.nan_to_num(values).astype(np.float64) * area).sum((1, 2))
         found.shares[name] = found.shares.get(name, np.zeros(len(values))) + summed
-
-
-def cut(
-    usable: np.ndarray, windows: Windows, spans: tuple[Span, Span], crop: int
-) -> Iterator[tuple[int, tuple[int, int], int, int]]:
-    """By kind and segment: how many crops hold the pixels that can train, and how many are they."""
-    rows = windows.rows.segments[spans[0].first : spans[0].last + 1]
-    columns = windows.columns.segments[spans[1].first : spans[1].last + 1]
-    for i, (low, high) in enumerate(pairwise(rows - rows[0])):
-        for j, (left, right) in enumerate(pairwise(columns - columns[0])):
-            part = usable[:, low:high, left:right]
-            down, across = (np.arange(0, length, crop) for length in part.shape[1:])
-            held = np.logical_or.reduceat(np.logical_or.reduceat(part, down, 1), across, 2)
-            for kind in np.flatnonzero(held.any((1, 2))).tolist():
-                at = spans[0].first + i, spans[1].first + j
-                yield kind, at, int(held[kind].sum()), int(part[kind].sum())
 
 
 def nearest(reader: Reader, window: Window, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -453,8 +372,3 @@ def mean_shares(summed: np.ndarray | None) -> np.ndarray | None:
     if summed is None or not summed.sum():
         return None
     return np.array([digits(share) for share in (summed / summed.sum()).tolist()])
-
-
-def digits(value: float) -> float:
-    """The value to nine digits: more tell in which order it was summed."""
-    return float(f"{value:.9g}")
