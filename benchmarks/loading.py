@@ -207,7 +207,7 @@ class Piece:
 
 
 def ours(store: Store) -> float:
-    """The stream of `xlsbc.training`: a chunk is read for every 4 or 48 samples, as many as it holds.
+    """The stream of `xlsbc.training`: a chunk is read for 4 or 48 samples, as many as it holds.
 
     Of as many samples as all chunks hold, from the first batch on, before which the pool is
     filled; as in `xlsbc train` with its allocator.
