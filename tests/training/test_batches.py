@@ -329,8 +329,40 @@ def test_a_part_without_a_label_is_an_error_that_names_it(cube):
 
 
 def test_a_combination_that_can_never_be_given_is_left_out(cube):
-    cube["lc_fraction"][:] = np.nan
+    cube["lc_fraction"][..., 1:] = np.nan  # where there is a map there are no leaves
+    cube["lai"][..., 0] = np.nan
     assert {batch.given for batch in taken(made(cube), 20)} == {()}
+
+
+def test_a_target_that_is_nowhere_known_is_refused(cube):
+    cube["lc_fraction"][:] = np.nan
+    with pytest.raises(TrainingError, match="lc_fraction has no label at any training pixel"):
+        made(cube)
+
+
+def test_what_is_held_out_is_not_in_the_state_of_any_year_that_leads_to_a_crop():
+    years = (2000, 2001, 2002)
+    told = spec(**NOTHING, state=("lc_fraction",))
+    other = built(years)
+    other["lc_fraction"].values[..., SPLIT == HELD_OUT] = np.eye(14)[3][None, :, None]
+    for one, two in zip(
+        taken(made(built(years), spec=told, lead=1), 20),
+        taken(made(other, spec=told, lead=1), 20),
+        strict=True,
+    ):
+        assert_same(one, two)
+        assert len(one.lead) == 1
+        assert torch.equal(one.lead[0].state, two.lead[0].state)
+
+
+def test_years_without_those_that_lead_to_them_are_not_trained_on():
+    told = spec(**NOTHING, state=("lc_fraction",))
+    cube = built((2000, 2001, 2002, 2003))
+    batches = list(taken(made(cube, spec=told, lead=2), 20))
+    assert {len(batch.lead) for batch in batches} == {2}
+    assert {place[-4:] for batch in batches for place in batch.places} == {"2003"}
+    with pytest.raises(TrainingError, match="no year that trains has the 5 years before it"):
+        made(cube, spec=told, lead=5)
 
 
 def test_a_seed_repeats_the_batches_and_another_makes_others(cube):
@@ -486,19 +518,7 @@ def test_years_before_come_along_on_the_same_crop():
             before = (now - ago) % 14  # one class less for every year
             assert torch.equal(inputs.state.argmax(1)[valid], before[valid])
             assert torch.equal(inputs.column, batch.inputs.column)
-    assert depths == {0, 1, 2}
-
-
-def test_crops_of_a_batch_have_as_many_years_before_as_the_least_of_them():
-    cube = built((2000, 2001, 2002, 2003))
-    rolling = spec(state=("lc_fraction",), given=((),))
-    for batch in taken(made(cube, EVERYWHERE, spec=rolling, lead=2), 10):
-        years = [int(place[-4:]) for place in batch.places]
-        assert len(batch.lead) == min(2, min(years) - 2001)
-        valid = batch.inputs.static[:, -1] == 1
-        for ago, inputs in enumerate(reversed(batch.lead), start=1):
-            before = (batch.inputs.state.argmax(1) - ago) % 14
-            assert torch.equal(inputs.state.argmax(1)[valid], before[valid])
+    assert depths == {2}
 
 
 def test_areas_are_those_of_the_pixels_over_the_mean_of_the_grid(cube):

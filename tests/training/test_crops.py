@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -263,13 +262,3 @@ def test_crops_of_other_sizes_are_padded_with_zeros_at_the_end():
     assert batch.inputs.pooling[1].tolist() == [[0.25] * 4 + [0.0]] * 3
     assert batch.step == 7
     assert batch.labels.lu is None
-
-
-def test_years_before_are_aligned_at_the_last():
-    def led(*values: float) -> Crop:
-        found = crop(piece(only((9, 9))))
-        before = tuple({**found.inputs, "row": np.full(SIDE, v, "float32")} for v in values)
-        return dataclasses.replace(found, lead=before)
-
-    batch = collate([led(1, 2, 3), led(5, 6)], ())
-    assert [inputs.row[:, 0].tolist() for inputs in batch.lead] == [[2, 5], [3, 6]]

@@ -125,7 +125,7 @@ def test_years_before_the_trained_one_hand_on_what_the_network_made_of_them(roll
         made = fitting.network(lead)
     seen = lead.static[:, -1:]
     expected = torch.cat([made.lc * seen, made.lu * seen], dim=1)
-    found = fitting.pushed(dataclasses.replace(batch, lead=(lead,)))
+    found = fitting.pushed(fitting.network, dataclasses.replace(batch, lead=(lead,)))
     torch.testing.assert_close(found.state, expected, rtol=1e-5, atol=1e-6)
     assert found.static is batch.inputs.static
     assert not found.state.requires_grad
@@ -136,15 +136,16 @@ def test_two_years_before_are_taken_in_turn(rolled):
     fitting = fitting_of(rolled)
     fitting.network.eval()
     older = dataclasses.replace(batch.inputs, state=batch.inputs.state.roll(1, 0))
-    once = fitting.pushed(dataclasses.replace(batch, lead=(older,)))
-    twice = fitting.pushed(dataclasses.replace(batch, lead=(older, batch.inputs)))
-    again = fitting.pushed(dataclasses.replace(batch, lead=(once,)))
+    once = fitting.pushed(fitting.network, dataclasses.replace(batch, lead=(older,)))
+    twice = fitting.pushed(fitting.network, dataclasses.replace(batch, lead=(older, batch.inputs)))
+    again = fitting.pushed(fitting.network, dataclasses.replace(batch, lead=(once,)))
     torch.testing.assert_close(twice.state, again.state)
 
 
 def test_without_years_before_the_inputs_are_those_of_the_batch(task):
     batch = first(task)[0]
-    assert fitting_of(task).pushed(batch) is batch.inputs
+    fitting = fitting_of(task)
+    assert fitting.pushed(fitting.network, batch) is batch.inputs
 
 
 def test_random_numbers_of_a_step_depend_on_seed_step_and_rank():

@@ -17,9 +17,9 @@ from xlsbc.cube.vocabulary import attributes
 from xlsbc.emulator import InputVariable, Lattice, Spec
 from xlsbc.errors import TrainingError
 from xlsbc.training import windows
+from xlsbc.training.moments import Moments
 from xlsbc.training.reader import Reader
 from xlsbc.training.splits import BUFFER, HELD_OUT, TRAIN, VALIDATION
-from xlsbc.training.moments import Moments
 from xlsbc.training.survey import Survey, surveyed
 from xlsbc.training.windows import windows_of
 
@@ -228,12 +228,15 @@ def test_a_cube_of_leaves_alone_has_no_shares_of_classes(cube, parts):
     assert set(survey.present) == {"lai"}
 
 
-def test_a_target_that_is_there_and_never_known_has_a_spread_to_divide_by(cube, parts):
-    empty = cube.assign(lai=cube["lai"] * np.nan, lu_fraction=cube["lu_fraction"] * np.nan)
-    survey = found(empty, parts)
-    assert survey.lai_variance == survey.lai_change == 1.0
-    assert survey.lu_share is None
-    assert survey.present["lai"] == survey.present["lu_fraction"] == 0.0
+def test_a_target_that_is_there_and_never_known_is_refused(cube, parts):
+    empty = cube.assign(lu_fraction=cube["lu_fraction"] * np.nan)
+    with pytest.raises(TrainingError, match="lu_fraction has no label at any training pixel"):
+        found(empty, parts)
+
+
+def test_a_required_input_that_is_known_nowhere_is_named(cube, parts):
+    with pytest.raises(TrainingError, match="elevation is known at no training pixel"):
+        found(cube.assign(elevation=cube["elevation"] * np.nan), parts)
 
 
 def test_leaves_that_are_zero_everywhere_have_a_spread_to_divide_by(cube, parts):

@@ -192,6 +192,11 @@ class Batches:
                 f"no {USES[part]} pixel has a label and all required inputs; hold out other blocks"
             )
         self.reader = Reader(cube, spec, lead)
+        if not any(map(self.reader.led, survey.years)):
+            raise TrainingError(
+                f"no year that trains has the {lead} years before it in the cube, with the state "
+                "of the year before those, and not held out; shorten the rollout"
+            )
         self.windows = windows_of(self.reader.grid, crop, self.reader.edges)
         self.together = self.reader.together(self.year_size, memory // SHARES)
         wanted = threads or (REMOTE if self.reader.remote else LOCAL)
@@ -256,7 +261,7 @@ class Batches:
         window = window_of(rows, columns)
         years = self.survey.years
         for members in grouped(years, self.together):
-            members = [i for i in members if crops[i].any()]
+            members = [i for i in members if crops[i].any() and self.reader.led(years[i])]
             if members:
                 held = crops[members]
                 draws = math.ceil(held.max(1).sum() / self.windows.visits)
@@ -281,11 +286,16 @@ class Batches:
             hidden &= parts != TRAIN
         if len(set(map(frozenset, self.spec.given))) == 1 and not self.spec.state:
             hidden[:] = False  # a map that is always given is an input like any other
+        chosen = parts == self.part
+        columns = place.window.x + np.arange(place.window.width)
+        chosen &= (columns >= 0) & (
+            columns < self.reader.grid.columns
+        )  # others draw across the seam
         latitude, longitude = place.window.axes(self.reader.grid)
         return Piece(
             place,
             tuple(known),
-            tuple(labelled(k, self.spec, parts == self.part) for k in known),
+            tuple(labelled(k, self.spec, chosen) for k in known),
             hidden,
             self._area(latitude),
             latitude,

@@ -116,7 +116,7 @@ class Training(Document):
     seed: Annotated[int, Field(ge=0)] = 0
     validate_every: Count | None = None
     patience: Count | None = None
-    checkpoint_every: Count = 1000
+    checkpoint_every: Count = 100
     memory: Count = 2 * 2**30
     threads: Count | None = None
     devices: Count = 1
@@ -229,12 +229,17 @@ def told(error: ValidationError) -> list[str]:
     """What pydantic found wrong, one sentence each."""
     problems = []
     for each in error.errors():
-        place = ".".join(str(part) for part in each["loc"] if part not in ("Split", "literal"))
+        parts = [str(part) for part in each["loc"]]
+        if any(p.startswith("literal[") for p in parts) and isinstance(each["input"], Mapping):
+            continue  # what is wrong with the mapping is told besides
+        place = ".".join(p for p in parts if p != "Split" and "[" not in p)
         if each["type"] == "extra_forbidden":
             problems.append(f"{place} is no setting; check its spelling in Training")
         elif each["type"] == "value_error":
             text = each["msg"].removeprefix("Value error, ")
             problems += [f"{place}: {text}"] if place else text.splitlines()
+        elif each["type"] == "missing":
+            problems.append(f"{place} is missing")
         else:
             said = each["msg"].removeprefix("Input ")
             problems.append(f"{place}: the value {said}; found {each['input']!r}")

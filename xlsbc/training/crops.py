@@ -180,6 +180,8 @@ def crop_of(
     inputs = cropped(known.sample, box)
     conceal(inputs, known, piece.hidden, box, given)
     lead = tuple(cropped(sample, box) for sample in known.lead)
+    for before in lead:
+        conceal(before, known, piece.hidden, box, ())
     area = piece.area[top + y]
     place = text(piece, year, top, left, side)
     if random.integers(2):
@@ -303,11 +305,9 @@ def collate(crops: Sequence[Crop], given: tuple[str, ...], step: int = 0) -> Bat
     """Crops as one batch.
 
     Crops may differ in how many coarse cells and forcing steps they have: the smaller are padded
-    with zeros, which no pixel's position and no pooling weight refers to; and in how many years
-    lead to them: all begin with the latest first.
+    with zeros, which no pixel's position and no pooling weight refers to.
     """
-    years = min(len(crop.lead) for crop in crops)
-    lead = [[crop.lead[len(crop.lead) - years + i] for crop in crops] for i in range(years)]
+    lead = zip(*(crop.lead for crop in crops), strict=True)
     labels = {
         name.removesuffix("_fraction"): stacked([crop.labels[name] for crop in crops])
         for name in crops[0].labels

@@ -28,7 +28,7 @@ BEST = "best"
 
 def fit(
     cube: xr.Dataset,
-    config: Training | None = None,
+    config: Training | str | PathLike[str] | None = None,
     *,
     progress: bool = True,
     folder: str | PathLike[str] | None = None,
@@ -42,7 +42,7 @@ def fit(
         A cube that `conform` accepts. Targets may be missing anywhere; a cube without land use,
         without forcing or with one year trains what it has.
     config
-        Settings.
+        Settings, or the YAML file that holds them.
     progress
         Whether to show a progress bar: samples a second, time left, losses.
     folder
@@ -84,7 +84,7 @@ def fit(
 
 def ensemble(
     cube: xr.Dataset,
-    config: Training | None = None,
+    config: Training | str | PathLike[str] | None = None,
     *,
     progress: bool = True,
     folder: str | PathLike[str] | None = None,
@@ -124,8 +124,10 @@ def ensemble(
     return emulators
 
 
-def settings(config: Training | None, changes: Mapping[str, Any]) -> Training:
+def settings(config: Training | str | PathLike[str] | None, changes: Mapping[str, Any]) -> Training:
     """Settings with some of them changed."""
+    if isinstance(config, str | PathLike):
+        config = Training.read(config)
     return (config or Training()).changed(**changes)
 
 

@@ -79,6 +79,7 @@ class Fitting(lightning.LightningModule):
         self.latest: tuple[Batch, dict[str, Tensor]] | None = None
         self._streams: list[Iterator[Batch]] = []
         self._began = 0.0
+        self._first = 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; learned weights of the losses do not decay."""
@@ -101,9 +102,10 @@ class Fitting(lightning.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set what depends on the number of the step: random numbers and the learning rate."""
         if not self._began:
-            self._began = time.perf_counter()
-        if self.budget is not None and batch.step == PROBE:
+            self._began, self._first = time.perf_counter(), batch.step
+        if self.budget is not None and batch.step >= PROBE and batch.step > self._first:
             seconds = time.perf_counter() - self._began
+            seconds *= PROBE / (batch.step - self._first)
             self.total = self.trainer.strategy.broadcast(affordable(seconds, self.budget))
             self.trainer.fit_loop.epoch_loop.max_steps = self.total
             self.budget = None
@@ -130,7 +132,7 @@ class Fitting(lightning.LightningModule):
         TrainingError
             If it is not finite.
         """
-        outputs = self.network.at(self.pushed(batch), batch.y, batch.x)
+        outputs = self.network.at(self.pushed(self.network, batch), batch.y, batch.x)
         terms = multitask_loss(outputs, batch, self.config.loss, self.scales)
         total = self.weighting.total(terms) if terms else nothing(outputs)
         terms = {name: term.detach() for name, term in terms.items()}
@@ -141,20 +143,20 @@ class Fitting(lightning.LightningModule):
         self.smooth = value if math.isnan(self.smooth) else 0.95 * self.smooth + 0.05 * value
         return total, terms
 
-    def pushed(self, batch: Batch) -> Inputs:
-        """Inputs whose state is what the network made of the years before, if there are any."""
+    def pushed(self, network: Network, batch: Batch) -> Inputs:
+        """Inputs whose state is what a network made of the years before, if there are any."""
         inputs, *later = (*batch.lead, batch.inputs)
         with torch.no_grad():
             for following in later:
-                state = self.state_after(inputs)
+                state = self.state_after(network, inputs)
                 inputs = dataclasses.replace(following, state=state)
         return inputs
 
-    def state_after(self, inputs: Inputs) -> Tensor:
+    def state_after(self, network: Network, inputs: Inputs) -> Tensor:
         """Fractions that the network gives, as the next year takes them; 0 where one is missing."""
-        _, features = self.network.features(inputs)
+        _, features = network.features(inputs)
         given = (None if g is None else g.flatten(2) for g in (inputs.lu, inputs.lc))
-        lu, lc = self.network.land(features.flatten(2), *given)
+        lu, lc = network.land(features.flatten(2), *given)
         made = {"lu_fraction": lu, "lc_fraction": lc}
         state = torch.cat([made[name] for name in self.task.spec.state], dim=1)
         return state.unflatten(-1, features.shape[-2:]) * inputs.static[:, -1:]
@@ -186,7 +188,7 @@ class Fitting(lightning.LightningModule):
         try:
             for batch in islice(stream, min(source.per_epoch, VALIDATED)):
                 batch = batch.to(self.device)
-                outputs = network.at(batch.inputs, batch.y, batch.x)
+                outputs = network.at(self.pushed(network, batch), batch.y, batch.x)
                 if terms := multitask_loss(outputs, batch, self.config.loss, self.scales):
                     total += torch.stack((self.judge.total(terms), total.new_ones(())))
         finally:

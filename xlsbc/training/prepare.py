@@ -130,6 +130,11 @@ class Prepared:
             **{f"cube.{name}": value for name, value in self.facts.items()},
             "cube.grid": [grid.north, grid.west, grid.dlat, grid.dlon, *grid.shape],
             "cube.labels": self.survey.present,
+            "cube.targets": [self.survey.lai_variance, self.survey.lai_change],
+            "cube.shares": [
+                None if share is None else share.tolist()
+                for share in (self.survey.lu_share, self.survey.lc_share)
+            ],
             "steps in all": None if self.config.minutes else self.steps,
             **{f"emulator.{k}": v for k, v in self.spec.model_dump(mode="json").items()},
         }

@@ -201,8 +201,13 @@ class Reader:
         return found
 
     def has(self, year: int) -> bool:
-        """Whether a year's state is in the cube, so that a rollout can begin with it."""
-        return year in self.places and year - 1 in self.places
+        """Whether a year's state is in the cube and may be seen: a rollout can begin with it."""
+        apart = self.spec.split.years if self.spec.split else ()
+        return year in self.places and year - 1 in self.places and year - 1 not in apart
+
+    def led(self, year: int) -> bool:
+        """Whether as many years before are there as are read too."""
+        return all(self.has(before) for before in range(year - self.lead, year))
 
     def sample(self, window: Window, year: int, steady: Sample) -> Sample:
         """Inputs of a year."""

@@ -221,11 +221,18 @@ def survey(
             done += 1
             yield done / len(layout)
     if not crops[TRAIN].any():
+        nowhere = [name for name, moments in whole.inputs.items() if not moments.count]
         raise TrainingError(
             "no training pixel has a label and all required inputs; check that targets and "
-            "inputs overlap, name inputs that may be missing in `optional`, or hold out less"
+            "inputs overlap, name inputs that may be missing in `optional`, or hold out less",
+            [f"{name} is known at no training pixel; drop it" for name in nowhere],
         )
     used = [year for i, year in enumerate(period) if crops[TRAIN][i].any()]
+    if lacking := [name for name in spec.targets if not whole.known.get(name)]:
+        raise TrainingError(
+            f"{' and '.join(lacking)} has no label at any training pixel, and would be predicted "
+            "untrained; drop it from the cube, or hold out less"
+        )
     whole.inputs |= coarse_moments(reader, used, cells)
     yield Survey(
         tuple(period),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -33,6 +34,11 @@ def trainer_of(
     from xlsbc.training import callbacks
 
     devices, launch = task.config.devices, Launch.found()
+    if devices > 1 and launch.processes == 1 and hasattr(sys, "ps1"):
+        raise TrainingError(
+            f"{devices} devices need processes that an interactive session cannot start; run "
+            "`xlsbc train`, or a script"
+        )
     own = launch.processes == 1
     after = [callbacks.Bar()] if progress else []
     return lightning.Trainer(
