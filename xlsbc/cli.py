@@ -60,9 +60,10 @@ def train(settings: str, dry_run: bool = False) -> None:
     from xlsbc.training.fit import ensemble, fit
     from xlsbc.training.trainer import Launch
 
-    made = ensemble(cube, config) if config.members > 1 else [fit(cube, config)]
+    alone = config.members == 1
+    lines = [f"{fit(cube, config)!r}\n{config.out}"] if alone else map(repr, ensemble(cube, config))
     if Launch.found().rank == 0:
-        print("\n".join([*map(repr, made), config.out]))
+        print("\n".join(lines))
 
 
 def predict(

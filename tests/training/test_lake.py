@@ -332,7 +332,7 @@ LAUNCHED = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "
 
 
 @pytest.mark.slow
-def test_two_processes_that_torchrun_started_agree_and_leave_one_emulator(world, tmp_path):
+def test_two_processes_that_torchrun_started_leave_one_emulator(world, tmp_path):
     write(world, str(tmp_path / "cube.zarr"), packed=False, progress=False)
     out, settings = tmp_path / "out", tmp_path / "config.yaml"
     config = CONFIG.changed(cube=str(tmp_path / "cube.zarr"), out=str(out), devices=2)
@@ -348,7 +348,7 @@ def test_two_processes_that_torchrun_started_agree_and_leave_one_emulator(world,
     assert done.returncode == 0, done.stderr[-3000:]
     assert left(str(out)) == LEFT
     found = repr(Emulator.open(str(out)))
-    assert done.stdout.count(found) == 2  # each has said what it ended with
+    assert done.stdout.count(found) == 1  # told once
 
 
 @pytest.fixture
