@@ -675,3 +675,22 @@ def test_waiting_batches_take_no_more_memory_than_was_reckoned_with(cube):
     batches = made(cube, pixels=18)
     size = sum(v.nbytes for v in tensors(next(taken(batches, 1))).values())
     assert 0.4 * batches.waiting_size <= 3 * size <= batches.waiting_size
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"crop": 0, "size": 0},
+            r"\(1\) .*crop.*\(2\) .*batch_size|\(1\) .*batch_size.*\(2\) .*crop",
+        ),
+        ({"threads": -1}, "threads"),
+        ({"seed": -1}, "seed"),
+        ({"split": "years"}, "'years' is not a split"),
+        ({"memory": "lots"}, "memory"),
+        ({"rank": 3, "world": 2}, "rank must be one of 0 to 1"),
+    ],
+)
+def test_settings_that_are_not_valid_are_told_at_once(cube, settings, said):
+    with pytest.raises(TrainingError, match=said):
+        cube.lsbc.batches(**settings)

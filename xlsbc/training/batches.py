@@ -15,13 +15,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import xarray as xr
-from dask.utils import parse_bytes
 
 from xlsbc.cube.grid import Extent, goes_around
 from xlsbc.cube.schema import conform
 from xlsbc.emulator.sample import Window
-from xlsbc.emulator.spec import Architecture, Spec, Split
+from xlsbc.emulator.spec import Spec, Split
 from xlsbc.errors import TrainingError
+from xlsbc.training.config import Training
 from xlsbc.training.crops import Batch, Piece, collate, crop_of
 from xlsbc.training.labels import labelled
 from xlsbc.training.outline import outline
@@ -100,24 +100,41 @@ def batches(
     CubeError
         If the cube is not a cube.
     TrainingError
-        If there is nothing to learn, or nothing to learn it from.
+        With every setting that is not valid; if there is nothing to learn, or nothing to learn it
+        from.
     """
+    checked = Training.of(
+        {
+            "crop": crop,
+            "batch_size": size,
+            "split": split,
+            "given": given,
+            "optional": optional,
+            "position": position,
+            "state": state,
+            "memory": memory,
+            "threads": threads,
+            "seed": seed,
+        }
+    )
+    if not 0 <= rank < world:
+        raise TrainingError(f"rank must be one of 0 to {world - 1}, world less one; found {rank}")
     cube = conform(cube)
-    split = resolved(suggest(cube, seed) if split == "blocks" else split, cube)
+    held_out = suggest(cube, seed) if checked.split == "blocks" else checked.split
     drawn = outline(
         cube,
-        split=split,
-        architecture=Architecture(),
-        given=given,
-        optional=optional,
-        position=position,
-        state=state,
+        split=resolved(held_out, cube),
+        architecture=checked.architecture,
+        given=checked.given,
+        optional=checked.optional,
+        position=checked.position,
+        state=checked.state,
     )
-    parts = Parts.of(cube, split)
+    parts = Parts.of(cube, drawn.split or held_out)
     spec, found = surveyed(cube, drawn, parts, crop, threads=threads or LOCAL)
-    bytes_free = parse_bytes(memory) if isinstance(memory, str) else memory
     options: dict[str, Any] = {"threads": threads, "seed": seed, "rank": rank, "world": world}
-    return Batches(cube, spec, parts, found, crop=crop, size=size, memory=bytes_free, **options)
+    options |= {"crop": crop, "size": size, "memory": checked.memory}
+    return Batches(cube, spec, parts, found, **options)
 
 
 class Batches:
