@@ -320,7 +320,7 @@ def waits(url: str) -> dict[str, float]:
     """Share of the time for which a network of 20 ms a step waits, and seconds until it begins."""
     import xlsbc  # noqa: F401
 
-    drawn = opened_cube(url).lsbc.batches(crop=96, size=8, memory=LITTLE)
+    drawn = opened_cube(url).lsbc.batches(crop=96, batch_size=8, memory=LITTLE)
     begin = time.perf_counter()
     batches = iter(drawn)
     next(batches)
@@ -338,7 +338,7 @@ def grows(url: str) -> dict[str, float]:
     """MiB of memory over two epochs of batches, over what the process had before, and as stated."""
     import xlsbc  # noqa: F401
 
-    drawn = opened_cube(url).lsbc.batches(crop=96, size=8, memory=LITTLE)
+    drawn = opened_cube(url).lsbc.batches(crop=96, batch_size=8, memory=LITTLE)
     base, peaks = resident(), []
     batches = iter(drawn)
     for _ in range(2):

@@ -88,16 +88,16 @@ class LsbcAccessor:
         )
 
     def batches(self, **options: Any) -> Batches:
-        """See `xlsbc.training.batches.batches`.
+        """See `xlsbc.training.prepare.batches`.
 
         Examples
         --------
         >>> import xlsbc
         >>> cube = xlsbc.open_catalog()["synthetic"].read()  # doctest: +SKIP
-        >>> batch = next(iter(cube.lsbc.batches(crop=96, size=8)))  # doctest: +SKIP
+        >>> batch = next(iter(cube.lsbc.batches(crop=96, batch_size=8)))  # doctest: +SKIP
         >>> batch.inputs.static.shape  # doctest: +SKIP
         """
-        from xlsbc.training.batches import batches
+        from xlsbc.training.prepare import batches
 
         return batches(self._ds, **options)
 

@@ -681,7 +681,7 @@ def test_waiting_batches_take_no_more_memory_than_was_reckoned_with(cube):
     ("settings", "said"),
     [
         (
-            {"crop": 0, "size": 0},
+            {"crop": 0, "batch_size": 0},
             r"\(1\) .*crop.*\(2\) .*batch_size|\(1\) .*batch_size.*\(2\) .*crop",
         ),
         ({"threads": -1}, "threads"),

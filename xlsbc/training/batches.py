@@ -10,28 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
 
 from xlsbc.cube.grid import Extent, goes_around
-from xlsbc.cube.schema import conform
 from xlsbc.emulator.sample import Window
-from xlsbc.emulator.spec import Spec, Split
+from xlsbc.emulator.spec import Spec
 from xlsbc.errors import TrainingError
-from xlsbc.training.config import Training
 from xlsbc.training.crops import Batch, Piece, collate, crop_of
 from xlsbc.training.labels import labelled
-from xlsbc.training.outline import outline
 from xlsbc.training.reader import Place, Reader
-from xlsbc.training.splits import BUFFER, TRAIN, VALIDATION, Parts, resolved, suggest
+from xlsbc.training.splits import BUFFER, TRAIN, VALIDATION, Parts
 from xlsbc.training.stream import Lot, Planned, Stream, order
-from xlsbc.training.survey import Survey, grouped, surveyed
+from xlsbc.training.survey import Survey, grouped
 from xlsbc.training.windows import Span, window_of, windows_of
 
-__all__ = ["MEMORY", "Batch", "Batches", "batches"]
+__all__ = ["MEMORY", "Batch", "Batches"]
 
 MEMORY = 2 * 2**30
 """Bytes that batches may take while they are drawn."""
@@ -56,85 +52,6 @@ USES = {TRAIN: "training", VALIDATION: "validation"}
 
 OUTSIDE = -1
 """Part of a split that what is beyond the grid belongs to."""
-
-
-def batches(
-    cube: xr.Dataset,
-    *,
-    crop: int = 96,
-    size: int = 8,
-    split: Split | Literal["blocks"] = "blocks",
-    given: Sequence[tuple[str, ...]] | None = None,
-    optional: Sequence[str] = (),
-    position: bool | None = None,
-    state: Sequence[str] = (),
-    memory: int | str = MEMORY,
-    threads: int | None = None,
-    seed: int = 0,
-    rank: int = 0,
-    world: int = 1,
-) -> Batches:
-    """Batches of a cube for a training loop of one's own; reads the cube once, see `surveyed`.
-
-    Parameters
-    ----------
-    cube
-        A cube that `conform` accepts, in memory or lazy.
-    crop, size
-        Side of a crop in pixels, and crops in a batch.
-    split, given, optional, position, state
-        See `xlsbc.training.config.Training`.
-    memory
-        Bytes that may be taken, or text like "2GiB".
-    threads, seed, rank, world
-        See `Batches`.
-
-    Returns
-    -------
-    Batches
-        An endless iterable of `Batch`; ``.spec`` says what the channels are and how they are
-        scaled, ``.survey`` what was found in the cube, ``.batches(n)`` goes on from batch n.
-
-    Raises
-    ------
-    CubeError
-        If the cube is not a cube.
-    TrainingError
-        With every setting that is not valid; if there is nothing to learn, or nothing to learn it
-        from.
-    """
-    checked = Training.of(
-        {
-            "crop": crop,
-            "batch_size": size,
-            "split": split,
-            "given": given,
-            "optional": optional,
-            "position": position,
-            "state": state,
-            "memory": memory,
-            "threads": threads,
-            "seed": seed,
-        }
-    )
-    if not 0 <= rank < world:
-        raise TrainingError(f"rank must be one of 0 to {world - 1}, world less one; found {rank}")
-    cube = conform(cube)
-    held_out = suggest(cube, seed) if checked.split == "blocks" else checked.split
-    drawn = outline(
-        cube,
-        split=resolved(held_out, cube),
-        architecture=checked.architecture,
-        given=checked.given,
-        optional=checked.optional,
-        position=checked.position,
-        state=checked.state,
-    )
-    parts = Parts.of(cube, drawn.split or held_out)
-    spec, found = surveyed(cube, drawn, parts, crop, threads=threads or LOCAL)
-    options: dict[str, Any] = {"threads": threads, "seed": seed, "rank": rank, "world": world}
-    options |= {"crop": crop, "size": size, "memory": checked.memory}
-    return Batches(cube, spec, parts, found, **options)
 
 
 class Batches:

@@ -17,6 +17,7 @@ from xlsbc.cube.grid import Grid
 from xlsbc.cube.schema import conform
 from xlsbc.emulator.artefact import Emulator, build
 from xlsbc.emulator.spec import Spec, Split
+from xlsbc.errors import TrainingError
 from xlsbc.training.batches import Batches
 from xlsbc.training.config import Training
 from xlsbc.training.losses import Scales
@@ -24,7 +25,7 @@ from xlsbc.training.outline import outline
 from xlsbc.training.splits import TRAIN, VALIDATION, Parts, check_buffer, resolved, suggest
 from xlsbc.training.survey import Survey, surveyed
 
-__all__ = ["Prepared", "crop_size", "prepare"]
+__all__ = ["Prepared", "batches", "crop_size", "prepare"]
 
 VALIDATING = 0.1
 """Share of the area to validate on, where a training validates and its split is suggested."""
@@ -232,6 +233,38 @@ def prepare(cube: xr.Dataset, config: Training, *, progress: bool = False) -> Pr
             progress=lambda share: bar.update(max(share - bar.n, 0.0)),
         )
     return Prepared(cube, config, spec, parts, survey, crop)
+
+
+def batches(cube: xr.Dataset, *, rank: int = 0, world: int = 1, **settings: Any) -> Batches:
+    """Batches of a cube for a training loop of one's own; reads the cube once.
+
+    Parameters
+    ----------
+    cube
+        A cube that `conform` accepts, in memory or lazy.
+    rank, world
+        Which of how many processes that train together.
+    settings
+        Of a `Training`, by name, e.g. ``crop=128, batch_size=32, memory="4GiB", seed=1``.
+
+    Returns
+    -------
+    Batches
+        An endless iterable of `Batch`; ``.spec`` says what the channels are and how they are
+        scaled, ``.survey`` what was found in the cube, ``.batches(n)`` goes on from batch n.
+
+    Raises
+    ------
+    CubeError
+        If the cube is not a cube.
+    TrainingError
+        With every setting that is not valid; if there is nothing to learn, or nothing to learn it
+        from.
+    """
+    config = Training.of(settings)
+    if not 0 <= rank < world:
+        raise TrainingError(f"rank must be one of 0 to {world - 1}, world less one; found {rank}")
+    return prepare(cube, config).batches(rank=rank, world=world)
 
 
 def crop_size(cube: xr.Dataset, stride: int, crop: int | None) -> int:
