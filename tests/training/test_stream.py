@@ -275,7 +275,7 @@ def test_without_memory_to_spare_pieces_are_read_again_in_every_epoch():
     for _ in islice(batches, 60):  # ten epochs, of which two follow on each other in the pool
         pass
     batches.close()
-    assert min(Counter(read).values()) >= 5
+    assert min(Counter(read).values()) >= 4  # the last may not have been read when all ended
 
 
 def test_what_is_kept_is_never_more_than_may_be_and_the_oldest_goes_first():
