@@ -601,6 +601,17 @@ def test_around_the_globe_pixels_at_the_date_line_are_trained_on_with_what_is_ac
             beside = {int(batch.inputs.static[i, 0, y, x + step]) % 36 for step in (-1, 1)}
             assert beside == {1, 35}
     assert served == set(range(36))
+    batches = made(globe, split, spec=around, crop=8)
+    pixels = [batches._read(lot.key).usable[0].sum() for lot in batches.lots(0)]
+    assert sum(pixels) == 18 * 36  # in one window each, those at the seam too
+
+
+def test_years_that_have_labels_but_none_before_them_are_an_error(cube):
+    told = spec(**NOTHING, state=("lc_fraction",))
+    long = built((2000, 2001, 2002, 2003))
+    long["lai"][24:] = np.nan  # of 2002 and 2003
+    with pytest.raises(TrainingError, match="no year that trains has the 2 years before it"):
+        made(long, spec=told, lead=2)
 
 
 def test_every_field_of_a_batch_is_of_one_batch(cube):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xlsbc.cube.grid import Grid
+from xlsbc.cube.grid import Extent, Grid, goes_around
 from xlsbc.emulator.cells import on_lattice
 from xlsbc.emulator.spec import InputVariable, Spec
 from xlsbc.errors import EmulatorError
@@ -42,6 +42,14 @@ class Window:
         north = on_lattice(grid.north, grid.dlat) - grid.dlat * self.y
         west = on_lattice(grid.west, grid.dlon) + grid.dlon * self.x
         return north - grid.dlat * np.arange(self.height), west + grid.dlon * np.arange(self.width)
+
+    def extents(self, grid: Grid) -> tuple[Extent, Extent]:
+        """Where its rows and columns are found on a grid."""
+        rows, columns = self.y + self.height, self.x + self.width
+        return (
+            Extent.of(self.y, rows, grid.rows, around=False),
+            Extent.of(self.x, columns, grid.columns, around=goes_around(grid)),
+        )
 
 
 @dataclass(frozen=True)

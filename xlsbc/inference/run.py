@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from xlsbc.cube.grid import Extent, Grid, goes_around
+from xlsbc.cube.grid import Grid
 from xlsbc.cube.store.packing import packing_of
 from xlsbc.cube.store.recent import Recent
 from xlsbc.cube.store.sources import Box, Source, boxes
@@ -119,7 +119,7 @@ class Job:
 
     def fine_boxes(self, source: str, place: int | None, window: Window) -> list[Box]:
         """Boxes of an input on the target grid that lie under a window."""
-        rows, columns = self.extents(window)
+        rows, columns = window.extents(self.grid)
         if place is None:
             return boxes(rows.parts, columns.parts)
         classes = slice(0, self.sources[source].shape[1])
@@ -141,15 +141,6 @@ class Job:
             classes = [slice(0, self.sources["lu_total"].shape[1])]
             found["lu_total"] = boxes([now], classes, *spans)
         return found
-
-    def extents(self, window: Window) -> tuple[Extent, Extent]:
-        """Where a window is found on the target grid."""
-        rows, columns = window.y + window.height, window.x + window.width
-        around = goes_around(self.grid)
-        return (
-            Extent.of(window.y, rows, self.grid.rows, around=False),
-            Extent.of(window.x, columns, self.grid.columns, around=around),
-        )
 
     def cells(self, grid: str, window: Window) -> list[tuple[Axis, Cells]]:
         """Rows and columns of a coarse grid around a window."""
@@ -319,7 +310,7 @@ def fetch(job: Job, name: str, place: int | None, carried: Sequence[Any], window
     value = value if place is None else value[0]
     if name.startswith(OWN):
         value = as_stored(name.removeprefix(OWN), value)
-    rows, columns = job.extents(window)
+    rows, columns = window.extents(job.grid)
     pads = [(0, 0)] * (value.ndim - 2)
     pads += [(rows.before, rows.after), (columns.before, columns.after)]
     if not any(map(sum, pads)):

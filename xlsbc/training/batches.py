@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-from xlsbc.cube.grid import Extent, goes_around
 from xlsbc.emulator.sample import Window
 from xlsbc.emulator.spec import Spec
 from xlsbc.errors import TrainingError
@@ -126,7 +125,8 @@ class Batches:
                 f"no {USES[part]} pixel has a label and all required inputs; hold out other blocks"
             )
         self.reader = Reader(cube, spec, lead)
-        if not any(map(self.reader.led, survey.years)):
+        some = np.flatnonzero(survey.crops[part].any((1, 2, 3)))
+        if not any(self.reader.led(survey.years[i]) for i in some):
             raise TrainingError(
                 f"no year that trains has the {lead} years before it in the cube, with the state "
                 "of the year before those, and not held out; shorten the rollout"
@@ -220,11 +220,9 @@ class Batches:
             hidden &= parts != TRAIN
         if len(set(map(frozenset, self.spec.given))) == 1 and not self.spec.state:
             hidden[:] = False  # a map that is always given is an input like any other
-        chosen = parts == self.part
         columns = place.window.x + np.arange(place.window.width)
-        chosen &= (columns >= 0) & (
-            columns < self.reader.grid.columns
-        )  # others draw across the seam
+        own = (columns >= 0) & (columns < self.reader.grid.columns)  # not those across the seam
+        chosen = (parts == self.part) & own
         latitude, longitude = place.window.axes(self.reader.grid)
         return Piece(
             place,
@@ -255,11 +253,7 @@ class Batches:
 
     def _parts(self, window: Window) -> np.ndarray:
         """Part of the split of every pixel of a window."""
-        grid = self.reader.grid
-        rows = Extent.of(window.y, window.y + window.height, grid.rows, around=False)
-        columns = Extent.of(
-            window.x, window.x + window.width, grid.columns, around=goes_around(grid)
-        )
+        rows, columns = window.extents(self.reader.grid)
         found = np.concatenate([self.parts.box(rows.parts[0], c) for c in columns.parts], axis=1)
         pads = (rows.before, rows.after), (columns.before, columns.after)
         return np.pad(found, pads, constant_values=OUTSIDE)

@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from xlsbc.cube.grid import Extent, Grid, goes_around
+from xlsbc.cube.grid import Grid
 from xlsbc.cube.store.recent import Recent
 from xlsbc.cube.store.sources import Chunked, Source, Stored, boxes, source, where
 from xlsbc.cube.store.storage import reason
@@ -296,12 +296,7 @@ class Reader:
 
     def fine(self, name: str, window: Window, before: tuple[slice, ...]) -> np.ndarray:
         """A field on the target grid under a window, all classes; NaN beyond the grid."""
-        rows, columns = (
-            Extent.of(window.y, window.y + window.height, self.grid.rows, around=False),
-            Extent.of(
-                window.x, window.x + window.width, self.grid.columns, around=goes_around(self.grid)
-            ),
-        )
+        rows, columns = window.extents(self.grid)
         middle = self.sources[name].shape[len(before) : -2]
         outer = [[part] for part in (*before, *(slice(0, n) for n in middle))]
         parts = [self.load(name, box) for box in boxes(*outer, rows.parts, columns.parts)]
