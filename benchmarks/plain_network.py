@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from xlsbc.models.network import Inputs, Network
 from xlsbc.models.temporal import upsample
+from xlsbc.models.unet import UNet
 
 Fields = tuple[Tensor, Tensor, Tensor]
 AGREEMENT = 1e-4
@@ -37,7 +38,7 @@ def plain(network: Network) -> Callable[..., Fields]:
     @torch.inference_mode()
     def forward(inputs: Inputs, rim: int = 0) -> Fields:
         climate = network.encoder(inputs.forcing, inputs.pooling)
-        x = network.channels(inputs, climate.mean(1)).contiguous(memory_format=torch.channels_last)
+        x = network.channels(inputs, climate).contiguous(memory_format=torch.channels_last)
         features = network.backbone(x)
         logits = layer(features, land.pairs.weight, land.pairs.bias)
         logits = logits.unflatten(1, land.impossible.shape)  # (batch, lu, lc, y, x)
@@ -75,8 +76,7 @@ def example(side: int = 96, cells: int = 6) -> tuple[Network, Inputs]:
         driver=True,
         given=("lu_fraction", "lc_fraction"),
         state=0,
-        width=sizes.width,
-        dropout=sizes.dropout,
+        backbone=lambda channels, _: UNet(channels, sizes.width),
         climate=sizes.climate,
         history=12,
         hidden=sizes.hidden,

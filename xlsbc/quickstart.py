@@ -261,7 +261,7 @@ def describe(
         "Inputs": ", ".join(v.name + " (may be missing)" * v.optional for v in spec.inputs)
         + ", lu_total" * spec.driver,
         "Held out": apart(spec.split or Split()),
-        "Emulator": f"{emulator.hash[:16]}, {emulator.summary()}",
+        "Emulator": f"{emulator.hash[:16]}, {emulator.headline}",
         "Training": f"{spec.provenance['steps']} steps of {spec.provenance['batch_size']} crops of "
         f"{spec.provenance['crop']} pixels, random initialisation, seed {seed}",
         "Time": ", ".join(f"{name} {seconds:.0f} s" for name, seconds in clock.laps.items()),

@@ -13,6 +13,7 @@ from xlsbc.cube.legends import LC, LU, compatible
 from xlsbc.models import fused
 from xlsbc.models.fused import Fused
 from xlsbc.models.network import Inputs, Network
+from xlsbc.models.unet import UNet
 
 NAMES = ("lu_fraction", "lc_fraction", "cvh", "cvl", "lai", "lai_hv", "lai_lv")
 STATURE = [c.vegetation for c in LC.classes]
@@ -41,8 +42,7 @@ def network(seed: int = 0, **changes: object) -> Network:
         "driver": True,
         "given": ("lu_fraction", "lc_fraction"),
         "state": STATE,
-        "width": (6, 8, 10),
-        "dropout": 0.1,
+        "backbone": lambda channels, _: UNet(channels, (6, 8, 10), 0.1),
         "climate": 4,
         "history": HISTORY,
         "hidden": 7,

@@ -7,6 +7,7 @@ import torch
 
 from xlsbc.cube.legends import LC, LU, compatible
 from xlsbc.models.network import Inputs, Network, Outputs
+from xlsbc.models.unet import UNet
 
 HISTORY, STEPS = 3, 4
 BOTH = ("lu_fraction", "lc_fraction")
@@ -21,8 +22,7 @@ def network(*, driver: bool = True, given: tuple[str, ...] = BOTH, seed: int = 0
         bounds=torch.tensor([c.lai_max for c in LC.classes]),
         driver=driver,
         given=given,
-        width=(6, 8),
-        dropout=0.0,
+        backbone=lambda channels, _: UNet(channels, (6, 8)),
         climate=4,
         history=HISTORY,
         hidden=7,

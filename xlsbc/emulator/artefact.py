@@ -3,21 +3,22 @@
 ``emulator.json`` (the `Spec`), ``weights.safetensors`` and ``README.md`` (a model card made from
 the facts in the specification). Weights are checked against their digest and against the shapes
 that the specification asks for before anything is allocated; nothing is ever unpickled.
+
+Where a pretrained encoder was changed by little, or not at all, the weights file holds what was
+added to it, a few MB. Its own weights are those of a file that the specification names by digest.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import fsspec
 import numpy as np
 import torch
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -25,17 +26,25 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from xlsbc.cube.legends import Legend, compatible, legend
+from xlsbc.emulator.cost import cost
+from xlsbc.emulator.pretrained import absolute, locate, pretrained
 from xlsbc.emulator.sample import Sample
 from xlsbc.emulator.spec import Spec
 from xlsbc.emulator.steps import HARMONICS
+from xlsbc.emulator.tensors import compare, shapes
 from xlsbc.errors import EmulatorError, LegendError
-from xlsbc.models.network import Inputs, Network
+from xlsbc.models.adapters import adapt, own_keys
+from xlsbc.models.backbones import Channels, Sizes
+from xlsbc.models.network import Inputs, Network, channels_last
 
-__all__ = ["Emulator", "build", "loads", "read", "stack"]
+__all__ = ["Emulator", "added", "build", "load", "loads", "read", "stack"]
 
 SPEC_FILE = "emulator.json"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "README.md"
+ENCODER = "backbone.encoder."
+"""Before the names of an encoder's parameters."""
+
 LARGEST_SPEC = 2**20
 """Bytes; the document of an emulator with hundreds of inputs is a tenth of it."""
 
@@ -49,11 +58,14 @@ class Emulator:
         What it is.
     network
         Its network, in evaluation mode; of the shapes that `spec` asks for.
+    base
+        URL of the pretrained weights that `spec` names, if its own are not all.
     """
 
-    def __init__(self, spec: Spec, network: Network) -> None:
+    def __init__(self, spec: Spec, network: Network, base: str | None = None) -> None:
         self.spec = spec
         self.network = network.eval()
+        self.base = base
         self._saved: tuple[str, str] | None = None  # where, and the hash it had there
 
     @property
@@ -88,22 +100,50 @@ class Emulator:
         """Pixels of context that a prediction needs on every side."""
         return self.network.halo
 
+    @property
+    def headline(self) -> str:
+        """One line: backbone, size, inputs, targets."""
+        count = sum(p.numel() for p in self.network.parameters())
+        inputs = ", ".join(v.name for v in self.spec.inputs) + (", lu_total" * self.spec.driver)
+        return (
+            f"{self.kind} of {count / 1e6:.2f} M parameters; from {inputs}; "
+            f"to {', '.join(self.spec.targets)}"
+        )
+
+    @property
+    def kind(self) -> str:
+        """Backbone, variant and what it began with."""
+        sizes = self.spec.architecture
+        name = f"{sizes.backbone} {sizes.variant}".strip()
+        if not sizes.kind.pretrained:
+            return name
+        if self.spec.base is None:
+            return f"{name} ({sizes.adaptation.method}, randomly initialised)"
+        return f"{name} ({sizes.adaptation.method} from {self.spec.base.file})"
+
     def __repr__(self) -> str:
-        return f"<xlsbc.Emulator {self.hash[:12]}: {self.summary()}>"
+        return f"<xlsbc.Emulator {self.hash[:12]}: {self.headline}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return loads, self.files()
+        return loads, (*self.files(), self.base)
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         return "xlsbc.Emulator", self.hash
 
     def summary(self) -> str:
-        """One line: backbone, size, inputs, targets."""
-        count = sum(p.numel() for p in self.network.parameters())
-        inputs = ", ".join(v.name for v in self.spec.inputs) + (", lu_total" * self.spec.driver)
-        return (
-            f"{self.spec.architecture.backbone} of {count / 1e6:.2f} M parameters; "
-            f"from {inputs}; to {', '.join(self.spec.targets)}"
+        """What it is and costs: parameters, those that were trained, arithmetic, size on disk."""
+        found = cost(self.spec, self.network)
+        size = len(self._weights())
+        base = f", and {self.spec.base.file}" if self.spec.partial and self.spec.base else ""
+        return "\n".join(
+            (
+                self.headline,
+                f"parameters  {found.parameters:,}",
+                f"trained     {found.trained:,} ({found.trained / found.parameters:.1%})",
+                f"arithmetic  {found.yearly:,.0f} FLOPs a pixel and year, "
+                f"{found.stepwise:,.0f} more a leaf-area step",
+                f"weights     {size / 1e6:.1f} MB{base}",
+            )
         )
 
     def files(self) -> tuple[bytes, bytes]:
@@ -133,8 +173,18 @@ class Emulator:
         return str(url)
 
     @classmethod
-    def open(cls, url: str) -> Emulator:
+    def open(cls, url: str, weights: str | None = None) -> Emulator:
         """Emulator at a URL.
+
+        Parameters
+        ----------
+        url
+            Directory, any fsspec URL.
+        weights
+            Where the pretrained weights are that it was added to, if it was: a file of any fsspec
+            URL, or ``hf://organisation/repository/file``. By default they are looked for in the
+            directories of the environment variable ``XLSBC_WEIGHTS``, beside the artefact, and
+            among what Hugging Face keeps on this disk.
 
         Raises
         ------
@@ -142,13 +192,15 @@ class Emulator:
             If there is none, if its specification is not valid, or if its weights are damaged
             or not those of the specification.
         """
-        emulator = loads(*read(str(url)))
+        emulator = loads(*read(str(url)), weights, str(url))
         emulator._saved = absolute(str(url)), emulator.hash
         return emulator
 
     def _weights(self) -> bytes:
-        state = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
-        return save_tensors(state)
+        state = self.network.state_dict()
+        if self.spec.partial:
+            state = {name: state[name] for name in added(self.network)}
+        return save_tensors({k: v.detach().cpu().contiguous() for k, v in state.items()})
 
     def _complete(self, weights: bytes) -> Spec:
         digest = hashlib.sha256(weights).hexdigest()
@@ -178,14 +230,19 @@ def read(url: str) -> tuple[bytes, bytes]:
         ) from error
 
 
-def absolute(url: str) -> str:
-    """The same place for a process that runs in another directory."""
-    fs, path = fsspec.core.url_to_fs(url)
-    return str(path) if isinstance(fs, LocalFileSystem) else url
-
-
-def loads(document: bytes | str, weights: bytes) -> Emulator:
+def loads(
+    document: bytes | str, weights: bytes, base: str | None = None, beside: str | None = None
+) -> Emulator:
     """Emulator from the contents of its two files.
+
+    Parameters
+    ----------
+    document, weights
+        The files.
+    base
+        URL of the pretrained weights, where the specification names some.
+    beside
+        Directory in which they may lie.
 
     Raises
     ------
@@ -207,9 +264,12 @@ def loads(document: bytes | str, weights: bytes) -> Emulator:
         )
     try:
         with torch.device("meta"):
-            expected = {k: tuple(v.shape) for k, v in build(spec).state_dict().items()}
+            empty = build(spec)
     except LegendError as error:
         raise EmulatorError(f"the emulator's legends are not known here: {error}") from error
+    expected = {k: tuple(v.shape) for k, v in empty.state_dict().items()}
+    if spec.partial:
+        expected = {name: expected[name] for name in added(empty)}
     compare(expected, shapes(weights))
     try:
         state = load_tensors(weights)
@@ -218,9 +278,43 @@ def loads(document: bytes | str, weights: bytes) -> Emulator:
     broken = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
     if broken:
         raise EmulatorError("weights are not finite", broken)
+    known: Mapping[str, Tensor] = {}
+    if spec.partial:
+        assert spec.base is not None
+        base = locate(spec.base.file, spec.base.sha256, hint=base, beside=beside)
+        sizes = spec.architecture
+        known = pretrained(sizes.backbone, sizes.variant, base, sha256=spec.base.sha256).state
     network = build(spec)
-    network.load_state_dict(state, strict=True)
-    return Emulator(spec, network)
+    load(network, state, known)
+    return Emulator(spec, network, base if spec.partial else None)
+
+
+def load(
+    network: Network, state: Mapping[str, Tensor], base: Mapping[str, Tensor] | None = None
+) -> None:
+    """Give a network its weights, all of them.
+
+    Parameters
+    ----------
+    network
+        Is changed.
+    state
+        By name.
+    base
+        Those of its encoder that are not among them.
+    """
+    known = {ENCODER + name: value for name, value in (base or {}).items()}
+    network.load_state_dict({**known, **state}, strict=True)
+
+
+def added(network: Network) -> list[str]:
+    """Names of what a network has besides the pretrained weights of its encoder."""
+    own = own_keys(network.backbone.encoder)
+    return [
+        name
+        for name in network.state_dict()
+        if not name.startswith(ENCODER) or name.removeprefix(ENCODER) in own
+    ]
 
 
 def build(spec: Spec) -> Network:
@@ -233,7 +327,7 @@ def build(spec: Spec) -> Network:
     """
     lu, lc = legend(spec.lu_legend), legend(spec.lc_legend)
     sizes = spec.architecture
-    return Network(
+    network = Network(
         static=len(spec.static) + len(spec.optional) + 1,
         forcing=len(spec.forcing) + 2 * HARMONICS + len(spec.scalars),
         compatible=as_tensor(compatible(lu, lc)),
@@ -241,12 +335,39 @@ def build(spec: Spec) -> Network:
         driver=spec.driver,
         given=spec.may_be_given,
         state=sum(len((lu if name == "lu_fraction" else lc).classes) for name in spec.state),
-        width=sizes.width,
-        dropout=sizes.dropout,
+        backbone=partial(backbone, spec),
         climate=sizes.climate,
         history=spec.history,
         hidden=sizes.hidden,
-    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        seasons=sizes.frames,
+        window=spec.lattice.window,
+    )
+    channels_last(network)
+    return network
+
+
+def backbone(spec: Spec, count: int, climate: slice) -> Any:
+    """Backbone of a specification for so many channels, of which some are climate."""
+    sizes, how = spec.architecture, spec.architecture.adaptation
+    channels = Channels(count, climate)
+    for i, variable in enumerate(spec.static):
+        if variable.name == "elevation" and variable.transform == "identity":
+            channels = Channels(count, climate, i, variable.mean, variable.std)
+    begins = how.method != "scratch"
+    made = sizes.kind.make(
+        channels,
+        Sizes(sizes.variant, sizes.width, sizes.patch, sizes.frames, sizes.dropout, begins),
+    )
+    if begins:
+        adapt(
+            made.encoder,
+            how.method,
+            rank=how.rank,
+            alpha=how.alpha,
+            targets=how.targets,
+            bottleneck=how.bottleneck,
+        )
+    return made
 
 
 def stack(samples: Sequence[Sample]) -> Inputs:
@@ -266,29 +387,6 @@ def as_tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values))
 
 
-def shapes(weights: bytes) -> dict[str, tuple[int, ...]]:
-    """Shapes in a safetensors file, from its header alone."""
-    try:
-        (length,) = struct.unpack("<Q", weights[:8])
-        header = json.loads(weights[8 : 8 + length])
-        return {k: tuple(v["shape"]) for k, v in header.items() if k != "__metadata__"}
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise EmulatorError(f"{WEIGHTS_FILE} is not a safetensors file") from error
-
-
-def compare(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
-    """Refuse weights that are not, name by name and shape by shape, what was expected."""
-    problems = [f"{k} is missing" for k in expected.keys() - found.keys()]
-    problems += [f"{k} is not expected" for k in found.keys() - expected.keys()]
-    problems += [
-        f"{k} should be {expected[k]} and is {found[k]}"
-        for k in expected.keys() & found.keys()
-        if expected[k] != found[k]
-    ]
-    if problems:
-        raise EmulatorError("weights are not those of the specification", sorted(problems))
-
-
 def card(emulator: Emulator) -> str:
     """Model card, markdown, from the facts of the specification."""
     spec = emulator.spec
@@ -299,7 +397,7 @@ def card(emulator: Emulator) -> str:
         "---",
         f"# xlsbc emulator {emulator.hash[:12]}",
         "",
-        f"{emulator.summary()}.",
+        *emulator.summary().splitlines(),
         "",
         "## Inputs",
         "",

@@ -79,6 +79,10 @@ class Fields:
     places
         Of "forcing" and "driver": ``(y,)`` and ``(x,)``, where the pixels lie among the cells, as
         fractional indices; NaN outside them.
+    latitude, longitude
+        ``(y,)`` and ``(x,)``, degrees.
+    year
+        Calendar year; None for what does not change.
     """
 
     shape: tuple[int, int]
@@ -91,6 +95,9 @@ class Fields:
     given: Mapping[str, Any] = field(default_factory=dict)
     state: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    latitude: np.ndarray | None = None
+    longitude: np.ndarray | None = None
+    year: int | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,9 @@ class Sample:
     lu: np.ndarray | None = None
     lc: np.ndarray | None = None
     state: np.ndarray | None = None
+    latitude: np.ndarray | None = None
+    longitude: np.ndarray | None = None
+    year: np.ndarray | None = None
 
 
 def sample_of(fields: Fields, spec: Spec) -> Sample:
@@ -173,6 +183,9 @@ def sample_of(fields: Fields, spec: Spec) -> Sample:
         valid &= xp.isfinite(fraction).all(axis=0)
     next(flags)[:] = valid
     coarse = {"forcing": weather, "row": row, "column": column, **driver}
+    if spec.architecture.located and fields.year is not None:
+        coarse |= {"latitude": placed(fields.latitude), "longitude": placed(fields.longitude)}
+        coarse |= {"year": np.array(fields.year)}
     return Sample(
         static=static,
         **{name: np.nan_to_num(value).astype(np.float32) for name, value in coarse.items()},

@@ -6,13 +6,26 @@ no expression: opening an emulator from anyone runs nothing of theirs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-__all__ = ["Architecture", "Given", "InputVariable", "Lattice", "Spec", "Split", "Target"]
+from xlsbc.models.backbones import BACKBONES, DECODER, Kind, levels
+from xlsbc.models.blending import step
+
+__all__ = [
+    "Adaptation",
+    "Architecture",
+    "Base",
+    "Given",
+    "InputVariable",
+    "Lattice",
+    "Spec",
+    "Split",
+    "Target",
+]
 
 FORMAT_VERSION: Final = 1
 
@@ -34,6 +47,13 @@ Count = Annotated[int, Field(ge=1)]
 def listed(names: Sequence[str]) -> tuple[str, ...]:
     """Names as a tuple; one name alone is a list of one."""
     return (names,) if isinstance(names, str) else tuple(names)
+
+
+def tuples(value: Any) -> Any:
+    """A document of YAML or JSON with tuples for its lists, as settings have them."""
+    if isinstance(value, Mapping):
+        return {key: tuples(inner) for key, inner in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
 class Document(BaseModel):
@@ -69,29 +89,155 @@ class InputVariable(Document):
     optional: bool = False
 
 
-class Architecture(Document):
-    """Sizes of the network, see `xlsbc.models.network.Network`."""
+class Adaptation(Document):
+    """How a pretrained encoder learns the new task, see `xlsbc.models.adapters.adapt`.
 
-    backbone: Literal["unet"] = "unet"
+    Parameters
+    ----------
+    method
+        "scratch" knows no pretrained weights; "full" trains all of them, "lora" low-rank changes
+        of them, "adapter" small layers between them, and "frozen" none. Inputs, decoder and heads
+        are new and always train.
+    rank, alpha, targets
+        Of "lora": rank of the changes, their scale times the rank, and which layers change.
+    bottleneck
+        Of "adapter": channels inside.
+    """
+
+    method: Literal["scratch", "full", "lora", "adapter", "frozen"] = "scratch"
+    rank: Annotated[int, Field(ge=1, le=4096)] = 8
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 16.0
+    targets: Annotated[tuple[Name, ...], Field(min_length=1, max_length=8)] = ("qkv", "proj")
+    bottleneck: Annotated[int, Field(ge=1, le=4096)] = 64
+
+
+class Architecture(Document):
+    """Kind and sizes of the network, see `xlsbc.models.network.Network`.
+
+    Parameters
+    ----------
+    backbone
+        "unet" and "vit" are trained from scratch, "prithvi" and "terramind" are the encoders of
+        Earth foundation models.
+    variant
+        Of the backbone, see `xlsbc.models.backbones.BACKBONES`; by default its usual one.
+    adaptation
+        How it is trained; the name of the method alone stands for its defaults.
+    width
+        Channels at each resolution, finest first: of the U-Net, or of the decoder behind an
+        encoder of patches.
+    patch
+        Side of a "vit" patch, pixels; other encoders have one of their own.
+    frames
+        Seasons that "prithvi" sees one by one; 1 shows it the year's mean climate.
+    dropout
+        Share of feature maps dropped in training.
+    climate, hidden
+        Channels of the climate state and inside the leaf head.
+    """
+
+    backbone: Literal["unet", "vit", "prithvi", "terramind"] = "unet"
+    variant: Annotated[str, Field(max_length=64)] = ""
+    adaptation: Adaptation = Adaptation()
     width: Annotated[
         tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=6)
     ] = (32, 64, 128)
+    patch: Literal[4, 8, 16] = 16
+    frames: Annotated[int, Field(ge=1, le=12)] = 1
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     climate: Annotated[int, Field(ge=1, le=4096)] = 16
     hidden: Annotated[int, Field(ge=1, le=4096)] = 48
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, data: Any) -> Any:
+        """Spell out what follows from the backbone, so that a stored document says it."""
+        if not isinstance(data, Mapping) or data.get("backbone", "unet") not in BACKBONES:
+            return data
+        data = tuples(data)
+        kind = BACKBONES[data.get("backbone", "unet")]
+        if not data.get("variant"):
+            data["variant"] = kind.usual
+        if isinstance(data.get("adaptation"), str):
+            data["adaptation"] = {"method": data["adaptation"]}
+        if "width" not in data and kind.patches:
+            patch = kind.patch(data["variant"], data.get("patch", 16))
+            data["width"] = DECODER[: levels(patch)] if patch else DECODER
+        return data
+
+    @model_validator(mode="after")
+    def _together(self) -> Architecture:
+        kind, problems = BACKBONES[self.backbone], []
+        if self.variant not in kind.variants:
+            known = ", ".join(kind.variants) or "none"
+            problems.append(f"{self.backbone} has no variant {self.variant!r}; known: {known}")
+        elif kind.patches and len(self.width) != (count := levels(self.stride)):
+            problems.append(
+                f"a decoder of patches of {self.stride} pixels has {count} widths; found "
+                f"{len(self.width)}"
+            )
+        if self.adaptation.method != "scratch" and not kind.pretrained:
+            problems.append(
+                f"{self.backbone} has no pretrained weights: its adaptation must be 'scratch'; "
+                f"found {self.adaptation.method!r}"
+            )
+        if self.frames > 1 and self.backbone != "prithvi":
+            problems.append(f"only prithvi sees seasons as frames; found frames {self.frames}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        """What its backbone is."""
+        return BACKBONES[self.backbone]
+
     @property
     def stride(self) -> int:
-        """Pixels of which windows must measure multiples, see `xlsbc.models.unet.UNet`."""
+        """Pixels of which windows must measure multiples."""
+        if self.kind.patches:
+            return self.kind.patch(self.variant, self.patch)
         return 2 ** (len(self.width) - 1)
+
+    @property
+    def located(self) -> bool:
+        """Whether the backbone is told where and when its window is."""
+        return self.variant in self.kind.located
 
 
 class Lattice(Document):
-    """Where windows lie: tiles of so many pixels from 90 N, 180 W on the target grid."""
+    """Where windows lie: tiles of so many pixels from 90 N, 180 W on the target grid.
+
+    Parameters
+    ----------
+    dlat, dlon
+        Of the target grid, degrees.
+    tile
+        Side of a tile, pixels.
+    window
+        Side of the windows, pixels, that a backbone without a halo sees in training and in
+        prediction, where they overlap and are blended, see `xlsbc.models.blending`.
+    """
 
     dlat: Annotated[float, Field(gt=0, le=10)]
     dlon: Annotated[float, Field(gt=0, le=10)]
     tile: Annotated[int, Field(ge=1, le=16384)] = TILE
+    window: Annotated[int, Field(ge=1, le=16384)] | None = None
+
+
+class Base(Document):
+    """The pretrained weights that an emulator began with.
+
+    Parameters
+    ----------
+    file
+        Name of their file.
+    sha256
+        Digest of it.
+    """
+
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Split(Document):
@@ -183,6 +329,8 @@ class Spec(Document):
         Legends of its classes.
     architecture, lattice, split
         See there.
+    base
+        Pretrained weights that it began with, if any.
     weights_sha256
         Digest of the weights file.
     provenance, scores
@@ -206,6 +354,7 @@ class Spec(Document):
     architecture: Architecture = Architecture()
     lattice: Lattice
     split: Split | None = None
+    base: Base | None = None
     weights_sha256: str = ""
     provenance: dict[str, Any] = {}
     scores: dict[str, float | None] = {}
@@ -222,12 +371,34 @@ class Spec(Document):
 
     @model_validator(mode="after")
     def _whole_strides(self) -> Spec:
-        if self.lattice.tile % self.architecture.stride:
-            raise ValueError(
+        sizes, window, problems = self.architecture, self.lattice.window, []
+        stride = sizes.stride if window is None else step(window)
+        if self.lattice.tile % stride:
+            problems.append(
                 f"a tile of {self.lattice.tile} pixels is no multiple of the backbone's stride, "
-                f"{self.architecture.stride}"
+                f"{stride}"
             )
+        if sizes.kind.patches and window is None:
+            problems.append(f"{sizes.backbone} has no halo and needs lattice.window; found none")
+        if not sizes.kind.patches and window is not None:
+            problems.append(f"{sizes.backbone} has a halo and no windows; found {window}")
+        if window is not None and window % sizes.stride:
+            problems.append(
+                f"windows of {window} pixels are no multiple of the patches of {sizes.backbone} "
+                f"{sizes.variant}, {sizes.stride} pixels"
+            )
+        if sizes.frames > len(self.steps):
+            problems.append(f"{sizes.frames} frames need as many steps; found {len(self.steps)}")
+        if self.base is not None and sizes.adaptation.method == "scratch":
+            problems.append("an emulator from scratch has no base")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def partial(self) -> bool:
+        """Whether the weights are those that were added to a base, which stays as it was."""
+        return self.base is not None and self.architecture.adaptation.method != "full"
 
     @property
     def inputs(self) -> tuple[InputVariable, ...]:

@@ -53,18 +53,21 @@ class Reference:
         Where it lies.
     files
         Contents of its specification and weights, if it lies nowhere.
+    base
+        Where the pretrained weights lie that it was added to, if it was.
     """
 
     hash: str
     url: str | None = None
     files: tuple[bytes, bytes] | None = None
+    base: str | None = None
 
     @classmethod
     def of(cls, emulator: Emulator) -> Reference:
         """Reference to an emulator as it is now: less than 1 kB if it was opened or saved so."""
         url, now = emulator.url, emulator.hash
         LIVE[now] = emulator
-        return cls(now, url, None if url else emulator.files())
+        return cls(now, url, None if url else emulator.files(), emulator.base)
 
 
 def resolve(precision: str) -> str:
@@ -202,7 +205,7 @@ def load(reference: Reference) -> Emulator:
     files, here = reference.files, LIVE.get(reference.hash)
     if files is None and here is not None and here.hash == reference.hash:  # not changed since
         files = here.files()
-    emulator = loads(*(files or fetch(reference)))
+    emulator = loads(*(files or fetch(reference)), reference.base, reference.url)
     if emulator.hash != reference.hash:
         raise EmulatorError(
             f"expected emulator {reference.hash} and found {emulator.hash} at {reference.url}: it "

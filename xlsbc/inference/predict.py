@@ -339,7 +339,7 @@ def provenance(emulator: Emulator, job: Job, cube: xr.Dataset, inputs: str) -> d
     return {
         "Conventions": "CF-1.12",
         "title": "land-surface boundary conditions predicted by xlsbc",
-        "source": f"xlsbc emulator {emulator.hash}, {emulator.summary()}",
+        "source": f"xlsbc emulator {emulator.hash}, {emulator.headline}",
         "history": f"predicted from: {cube.attrs.get('title', 'an untitled cube')}",
         "license": str(cube.attrs.get("license", emulator.spec.license)),
         "references": "doi:10.5194/egusphere-egu26-9688",

@@ -345,6 +345,9 @@ def fields_of(
         places={
             g: (rows.position, columns.position) for g, ((_, rows), (_, columns)) in cells.items()
         },
+        latitude=latitude,
+        longitude=longitude,
+        year=year.number,
     )
 
 

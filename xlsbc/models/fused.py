@@ -2,7 +2,8 @@
 
 What is rearranged, and why it stays the same function:
 
-- The backbone's normalisation is folded into its convolutions, see `xlsbc.models.folded`.
+- The backbone's normalisation is folded into its convolutions, see `xlsbc.models.folded`, and
+  low-rank changes of a pretrained one are merged into its weights.
 - The heads look at one pixel at a time: they run over strips of rows that stay in the caches.
 - Pairs of land use and land cover that cannot be have no share: the softmax leaves them out.
 - Bilinear interpolation works axis by axis: along rows once a window, and down columns in the
@@ -15,18 +16,17 @@ depend, in the last place, on the number of torch's threads, which decides where
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xlsbc.models.adapters import merge
 from xlsbc.models.folded import FoldedUNet, cropped
 from xlsbc.models.heads import closed
-from xlsbc.models.network import Inputs, Network
+from xlsbc.models.network import Inputs, Network, alone, channels_last
 from xlsbc.models.temporal import hat
 from xlsbc.models.unet import UNet
 
@@ -62,8 +62,10 @@ class Fused(nn.Module):
         self.stride, self.halo, self.dtype = network.stride, network.halo, dtype
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         if isinstance(self.network.backbone, UNet):
-            self.network.backbone = FoldedUNet(self.network.backbone)  # type: ignore[assignment]
-        self.network.backbone.to(memory_format=torch.channels_last).to(dtype)  # type: ignore[call-overload]
+            self.network.backbone = FoldedUNet(self.network.backbone)
+        merge(self.network.backbone)
+        channels_last(self.network.backbone)
+        self.network.backbone.to(dtype)
         self.heads = Heads(self.network, stature)
 
     @torch.inference_mode()
@@ -98,8 +100,8 @@ class Fused(nn.Module):
         network = self.network
         climate = network.encoder(inputs.forcing, inputs.pooling)
         state = network.leaf.stepwise(climate[0].movedim(1, -1)).movedim(-1, 1)
-        channels = network.channels(inputs, climate.mean(1))[0]
-        features = self.features(channels[: len(channels) - self.absent(inputs)], rim)
+        channels = network.channels(inputs, climate)[0]
+        features = self.features(channels[: len(channels) - self.absent(inputs)], inputs, rim)
         lu, lc = (None if x is None else cropped(x[0], rim) for x in (inputs.lu, inputs.lc))
         row, column = (x[0, rim : len(x[0]) - rim] for x in (inputs.row, inputs.column))
         self.heads(fields, features, lu, lc, (state, row, column))
@@ -112,13 +114,15 @@ class Fused(nn.Module):
         lu = network.takes_lu * (network.n_lu + 1) if inputs.lu is None else 0
         return lu + network.takes_lc * (network.n_lc + 1)
 
-    def features(self, channels: Tensor, rim: int) -> Tensor:
+    def features(self, channels: Tensor, inputs: Inputs, rim: int) -> Tensor:
         """Yearly features ``(y, x, channel)`` less a rim, of input channels ``(channel, y, x)``."""
         # a matrix is transposed three times as fast as .to(memory_format=...) does the same
         x = channels.to(self.dtype).flatten(1).t().contiguous().unflatten(0, channels.shape[1:])
         x = x.permute(2, 0, 1)[None]  # (1, channel, y, x), channels last in memory
-        backbone = self.network.backbone
-        x = backbone(x, rim) if isinstance(backbone, FoldedUNet) else cropped(backbone(x), rim)
+        if isinstance(self.network.backbone, FoldedUNet):
+            x = self.network.backbone(x, rim)
+        else:
+            x = cropped(self.network.yearly(x, inputs), rim)
         return x[0].permute(1, 2, 0)
 
 
@@ -258,14 +262,6 @@ class Heads(nn.Module):
 def mean(total: Tensor, cover: Tensor) -> Tensor:
     """What is spread over a cover, per cover; 0 where there is none."""
     return torch.where(cover > 0, total / cover.clamp_min(torch.finfo(cover.dtype).tiny), 0)
-
-
-def alone(inputs: Inputs, i: int) -> Inputs:
-    """One window of a batch, as a batch of one."""
-    values: dict[str, Any] = {
-        field.name: getattr(inputs, field.name) for field in dataclasses.fields(inputs)
-    }
-    return Inputs(**{k: v[i : i + 1] for k, v in values.items() if v is not None})
 
 
 def between(positions: list[float], size: int) -> slice:

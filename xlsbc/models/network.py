@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from xlsbc.models.blending import blended, step
 from xlsbc.models.heads import LandHead, LeafHead
 from xlsbc.models.temporal import TemporalEncoder, sample, upsample
-from xlsbc.models.unet import UNet
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class Inputs:
     """``(batch, lc, y, x)``, given land cover fractions, likewise."""
     state: Tensor | None = None
     """``(batch, class, y, x)``, fractions of the year before, one after the other, 1."""
+    latitude: Tensor | None = None
+    """``(batch, y)``, degrees north, for a backbone that is told where its window is."""
+    longitude: Tensor | None = None
+    """``(batch, x)``, degrees east."""
+    year: Tensor | None = None
+    """``(batch,)``, calendar year."""
 
     def to(self, device: torch.device | str) -> Inputs:
         """The same inputs on `device`."""
@@ -79,12 +86,16 @@ class Network(nn.Module):
         Names of the fractions ("lu_fraction", "lc_fraction") that may be given.
     state
         Classes of all fractions of the year before that are inputs.
-    width, dropout
-        Of the backbone, see `UNet`.
+    backbone
+        Makes it for such a number of channels, of which the slice is climate.
     climate, history
         Channels and length of the `TemporalEncoder`.
     hidden
         Channels inside the `LeafHead`.
+    seasons
+        Parts of the year of which the backbone is given the mean climate.
+    window
+        Side of the windows that a backbone without a halo sees.
     """
 
     def __init__(
@@ -96,21 +107,23 @@ class Network(nn.Module):
         bounds: Tensor,
         driver: bool,
         given: tuple[str, ...],
-        width: tuple[int, ...],
-        dropout: float,
+        backbone: Callable[[int, slice], Any],
         climate: int,
         history: int,
         hidden: int,
         state: int = 0,
+        seasons: int = 1,
+        window: int | None = None,
     ) -> None:
         super().__init__()
         n_lu, n_lc = compatible.shape
         self.takes_lu = "lu_fraction" in given
         self.takes_lc = "lc_fraction" in given
-        channels = static + climate + driver * n_lu + state
+        channels = static + seasons * climate + driver * n_lu + state
         channels += self.takes_lu * (n_lu + 1) + self.takes_lc * (n_lc + 1)
         self.encoder = TemporalEncoder(forcing, climate, history)
-        self.backbone = UNet(channels, width, dropout)
+        self.backbone = backbone(channels, slice(static, static + seasons * climate))
+        self.seasons, self.window = seasons, window
         self.land = LandHead(self.backbone.channels_out, compatible)
         self.leaf = LeafHead(self.backbone.channels_out, climate, bounds, hidden)
         self.n_lu, self.n_lc = n_lu, n_lc
@@ -119,12 +132,15 @@ class Network(nn.Module):
     @property
     def stride(self) -> int:
         """Pixels of which windows must start on, and measure, multiples."""
-        return self.backbone.stride
+        return self.backbone.stride if self.window is None else step(self.window)
 
     @property
     def halo(self) -> int:
-        """Pixels at the rim of a window that depend on what lies beyond it."""
-        return self.backbone.halo
+        """Pixels at the rim of a window that depend on what lies beyond it.
+
+        A pixel is in up to four windows of a backbone without a halo, and all must be complete.
+        """
+        return self.backbone.halo if self.window is None else step(self.window)
 
     def forward(self, inputs: Inputs, rim: int = 0) -> Outputs:
         """Fields of the year for every pixel of a batch of windows, less a rim of so many pixels.
@@ -156,10 +172,35 @@ class Network(nn.Module):
         The features, ``(batch, channel, y, x)``, are float32 whatever the backbone ran in.
         """
         climate = self.encoder(inputs.forcing, inputs.pooling)
-        x = self.channels(inputs, climate.mean(1)).contiguous(memory_format=torch.channels_last)
+        x = self.channels(inputs, climate).contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            features = self.backbone(x)
+            features = self.yearly(x, inputs)
         return climate, features.float()
+
+    def yearly(self, x: Tensor, inputs: Inputs) -> Tensor:
+        """What the backbone makes of its input ``(batch, channel, y, x)``.
+
+        A backbone without a halo sees a window of its own size, as in training, whole; of a larger
+        one it sees windows that overlap, and its features are blended.
+        """
+        if self.window is None:
+            return self.backbone(x)
+        if x.shape[-2:] == (self.window, self.window):
+            return self.blended(x, inputs)
+        return torch.cat([self.blended(x[i : i + 1], alone(inputs, i)) for i in range(len(x))])
+
+    def blended(self, x: Tensor, inputs: Inputs) -> Tensor:
+        """Features of windows of the backbone's size, or of one larger window."""
+        assert self.window is not None
+
+        def run(part: Tensor, place: Tensor | None) -> Tensor:
+            if place is None or inputs.year is None:
+                return self.backbone(part)
+            year = inputs.year[:, None].expand(len(place), -1)
+            return self.backbone(part, torch.cat((place, year), dim=1))
+
+        valid = inputs.static[:, -1]  # nothing is predicted where it is 0
+        return blended(run, x, inputs.latitude, inputs.longitude, self.window, valid)
 
     def at(self, inputs: Inputs, y: Tensor, x: Tensor) -> Outputs:
         """Fields of the year at some pixels only, ``(batch, pixel)`` each: what training needs.
@@ -176,9 +217,14 @@ class Network(nn.Module):
         step = sample(step, inputs.row.gather(1, y), inputs.column.gather(1, x))
         return Outputs(lu, lc, *self.leaf(pick(features), lc, step))
 
-    def channels(self, inputs: Inputs, annual: Tensor) -> Tensor:
-        """The backbone's input ``(batch, channel, y, x)``, coarse fields brought to fine pixels."""
-        parts = [inputs.static, upsample(annual, inputs.row, inputs.column)]
+    def channels(self, inputs: Inputs, climate: Tensor) -> Tensor:
+        """The backbone's input ``(batch, channel, y, x)``, coarse fields brought to fine pixels.
+
+        Of the climate state ``(batch, step, climate, coarse_y, coarse_x)`` it holds the means of
+        the seasons.
+        """
+        means = [part.mean(1) for part in climate.tensor_split(self.seasons, dim=1)]
+        parts = [inputs.static, upsample(torch.cat(means, 1), inputs.row, inputs.column)]
         if inputs.driver is not None:
             assert inputs.driver_row is not None
             assert inputs.driver_column is not None
@@ -190,6 +236,19 @@ class Network(nn.Module):
         if self.takes_lc:
             parts.append(with_flag(inputs.lc, self.n_lc, inputs.static))
         return torch.cat(parts, dim=1)
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay out weights of convolutions over pixels as their inputs are, channels last."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:  # torch refuses those over frames, too
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def alone(inputs: Inputs, i: int) -> Inputs:
+    """One of a batch, as a batch of one."""
+    values: dict[str, Any] = {f.name: getattr(inputs, f.name) for f in fields(inputs)}
+    return Inputs(**{k: v[i : i + 1] for k, v in values.items() if v is not None})
 
 
 def with_flag(fraction: Tensor | None, classes: int, like: Tensor) -> Tensor:

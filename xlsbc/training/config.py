@@ -12,11 +12,14 @@ import yaml
 from dask.utils import parse_bytes
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from xlsbc.emulator.spec import Architecture, Document, Split, listed
+from xlsbc.emulator.spec import Architecture, Document, Split, listed, tuples
 from xlsbc.errors import TrainingError
 from xlsbc.training.losses import Loss
 
 __all__ = ["Training"]
+
+RATES = {"unet": 3e-3, "other": 1e-3}
+"""Usual learning rates by backbone."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -33,7 +36,12 @@ class Training(Document):
         with its curves, ``training.csv`` and ``training.png``; checkpoints go into
         ``checkpoints/`` in it and the best emulator in validation into ``best/``.
     architecture
-        Sizes of the network.
+        Kind and sizes of the network. Its settings may also be given by themselves, e.g.
+        ``backbone="terramind", variant="tiny", adaptation="lora"``.
+    weights
+        Pretrained weights of the backbone: a file of any fsspec URL, or
+        ``hf://organisation/repository/file``; "random" for an untrained encoder that is treated
+        as if it were trained, to compare with.
     split
         Which part is held out; "blocks" is what `xlsbc.training.splits.suggest` says.
     given
@@ -60,10 +68,16 @@ class Training(Document):
         Instead of either: as many steps as a few timed ones suggest will fit.
     batch_size, crop
         Crops in a step (on every device) and their side in pixels; by default 96 pixels or what
-        a small grid has.
+        a small grid has. Of a backbone that cuts patches it is also the side of the windows that
+        are predicted.
     learning_rate, weight_decay
         Of AdamW. The rate is the largest: it rises over the first steps and falls as a cosine
-        to 0.
+        to 0. By default 3e-3 for a U-Net and 1e-3 for others.
+    layer_decay
+        Of adaptation "full": learning rate of a layer of the encoder over that of the next.
+    checkpointing
+        Whether blocks of a transformer are computed again for their gradients instead of kept:
+        a third more time for a fraction of the memory.
     clip
         Largest norm of the gradient of a step; None for any.
     loss
@@ -97,6 +111,7 @@ class Training(Document):
     cube: str = ""
     out: str = ""
     architecture: Architecture = Architecture()
+    weights: str = ""
     split: Literal["blocks"] | Split = "blocks"
     given: tuple[tuple[str, ...], ...] | None = None
     optional: tuple[str, ...] = ()
@@ -108,8 +123,10 @@ class Training(Document):
     minutes: Positive | None = None
     batch_size: Count = 8
     crop: Count | None = None
-    learning_rate: Positive = 3e-3
+    learning_rate: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-2
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.75
+    checkpointing: bool = False
     clip: Positive | None = 1.0
     loss: Loss = Loss()
     members: Count = 1
@@ -122,6 +139,25 @@ class Training(Document):
     devices: Count = 1
     precision: Literal["auto", "32", "bf16"] = "auto"
     logger: Literal["csv", "tensorboard"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, data: Any) -> Any:
+        """Settings of the architecture into it; what depends on the backbone goes with another."""
+        if not isinstance(data, Mapping) or not data.keys() & Architecture.model_fields.keys():
+            return data
+        own = {k: v for k, v in data.items() if k in Architecture.model_fields}
+        rest = {k: v for k, v in data.items() if k not in own}
+        held = rest.pop("architecture", {})
+        if isinstance(held, Architecture):
+            held = held.model_dump()
+        if not isinstance(held, Mapping):
+            return data
+        if own.get("backbone", held.get("backbone")) != held.get("backbone"):
+            held = {k: v for k, v in held.items() if k in ("climate", "hidden", "dropout")}
+        elif own.get("variant", held.get("variant")) != held.get("variant"):
+            held = {k: v for k, v in held.items() if k != "width"}
+        return {**rest, "architecture": {**held, **own}}
 
     @field_validator("given", mode="before")
     @classmethod
@@ -156,9 +192,23 @@ class Training(Document):
             problems.append("patience counts validations; give validate_every, their steps apart")
         if isinstance(self.split, Split) and self.validate_every and not self.split.validation:
             problems.append("validate_every needs blocks to validate on; give split.validation > 0")
+        method = self.architecture.adaptation.method
+        if method != "scratch" and not self.weights:
+            problems.append(
+                f'adaptation {method!r} begins with pretrained weights; give weights, or "random"'
+            )
+        if method == "scratch" and self.weights:
+            problems.append(
+                "weights are for adaptation 'full', 'lora', 'adapter' or 'frozen'; found 'scratch'"
+            )
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def rate(self) -> float:
+        """The largest learning rate."""
+        return self.learning_rate or RATES.get(self.architecture.backbone, RATES["other"])
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Training:
@@ -216,13 +266,6 @@ class Loader(yaml.SafeLoader):
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
-
-
-def tuples(value: Any) -> Any:
-    """A document of YAML with tuples for its lists, as settings have them."""
-    if isinstance(value, Mapping):
-        return {key: tuples(inner) for key, inner in value.items()}
-    return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
 def told(error: ValidationError) -> list[str]:

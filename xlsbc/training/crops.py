@@ -27,7 +27,7 @@ TRIES = 64
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Inputs))
 
-ALONG_X = ("static", "column", "driver_column", "lu", "lc", "state")
+ALONG_X = ("static", "column", "driver_column", "lu", "lc", "state", "longitude")
 """Inputs whose last axis runs from west to east over pixels."""
 
 Arrays = dict[str, np.ndarray | None]
@@ -231,6 +231,8 @@ def cropped(sample: Sample, box: tuple[slice, slice]) -> Arrays:
         "driver_row": rows,
         "column": columns,
         "driver_column": columns,
+        "latitude": rows,
+        "longitude": columns,
     }
     held = {name: getattr(sample, name) for name in FIELDS}
     found = {n: v if v is None or n not in cuts else v[cuts[n]] for n, v in held.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Mapping
 from os import PathLike
@@ -119,7 +120,7 @@ def ensemble(
     first = prepare(cube, config, progress=progress)
     emulators = []
     for own, place in members:
-        task = Prepared(first.cube, own, first.spec, first.parts, first.survey, first.crop)
+        task = dataclasses.replace(first, config=own)
         emulators.append(run(task, place, progress=progress))
     return emulators
 

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from xlsbc.emulator.artefact import build
+from xlsbc.emulator.artefact import ENCODER, added
 from xlsbc.errors import TrainingError
+from xlsbc.models.adapters import layer_decay
 from xlsbc.models.network import Inputs, Network, Outputs
 from xlsbc.training.batches import Batch
 from xlsbc.training.checkpoints import OWN
@@ -64,10 +65,9 @@ class Fitting(lightning.LightningModule):
     def __init__(self, task: Prepared, steps: int) -> None:
         super().__init__()
         self.task, self.config, self.total = task, task.config, steps
-        self.network: Network = build(task.spec)
+        self.network: Network = task.network()
         self.network.mixed = task.mixed
-        self.average = AveragedModel(self.network, avg_fn=moving_average, use_buffers=True)
-        self.average.requires_grad_(False)  # or processes would wait for its gradients
+        self.average = Average(self.network)
         self.weighting = Weighting(self.config.loss)
         # Weights that are learned fall while they are: what they weigh cannot be compared.
         self.judge = Weighting(self.config.loss.model_copy(update={"weights": "fixed"}))
@@ -82,13 +82,29 @@ class Fitting(lightning.LightningModule):
         self._first = 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; learned weights of the losses do not decay."""
+        """AdamW; learned weights of the losses do not decay, layers of an encoder learn slower."""
+        decay = self.config.weight_decay
+        factors = self.factors()
         groups: list[dict[str, Any]] = [
-            {"params": list(self.network.parameters()), "weight_decay": self.config.weight_decay}
+            {"params": [], "weight_decay": decay, "factor": factor}
+            for factor in dict.fromkeys(factors.values())
         ]
+        by_factor = {group["factor"]: group["params"] for group in groups}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                by_factor[factors[name]].append(parameter)
         if learned := list(self.weighting.parameters()):
-            groups.append({"params": learned, "weight_decay": 0.0})
-        return torch.optim.AdamW(groups, lr=self.config.learning_rate)
+            groups.append({"params": learned, "weight_decay": 0.0, "factor": 1.0})
+        return torch.optim.AdamW(groups, lr=self.config.rate)
+
+    def factors(self) -> dict[str, float]:
+        """Learning rate of every parameter that trains, over that of the others."""
+        trained = [n for n, p in self.network.named_parameters() if p.requires_grad]
+        factors = dict.fromkeys(trained, 1.0)
+        if self.config.architecture.adaptation.method == "full":
+            slower = layer_decay(self.network.backbone.encoder, self.config.layer_decay)
+            factors |= {ENCODER + name: factor for name, factor in slower.items()}
+        return factors
 
     def train_dataloader(self) -> Iterator[Batch]:
         """Batches from the first that was not trained on yet."""
@@ -111,11 +127,11 @@ class Fitting(lightning.LightningModule):
             self.budget = None
         torch.manual_seed(drawn(self.config.seed, batch.step, self.global_rank))
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.rate(batch.step)
+            group["lr"] = self.rate(batch.step) * group["factor"]
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
-        return self.config.learning_rate * schedule(min(step / self.total, 1.0))
+        return self.config.rate * schedule(min(step / self.total, 1.0))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch, finite."""
@@ -226,7 +242,9 @@ class Fitting(lightning.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what Lightning does not know of."""
+        """Add what Lightning does not know of, and leave out what stays as it was read."""
+        for name in self.unchanged():
+            del checkpoint["state_dict"][name]
         checkpoint[OWN] = {
             "identity": json.dumps(self.task.identity),
             "total": self.total,
@@ -239,16 +257,51 @@ class Fitting(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from there."""
-        own = checkpoint[OWN]
+        own, state = checkpoint[OWN], self.state_dict()
+        checkpoint["state_dict"] |= {name: state[name] for name in self.unchanged()}
         self.total, self.budget, self.smooth = own["total"], own["budget"], own["smooth"]
         self.best = tuple(own["best"])
         self.curves.load_state_dict(own["curves"], self.device)
+
+    def unchanged(self) -> list[str]:
+        """Names of the pretrained weights in its state that no training changes."""
+        if not self.task.spec.partial:
+            return []
+        own = set(added(self.network))
+        places = ("network.", "average.module.")
+        return [p + name for p in places for name in self.network.state_dict() if name not in own]
 
     def close(self) -> None:
         """Stop the threads that read ahead."""
         for stream in self._streams:
             close(stream)
         self._streams.clear()
+
+
+class Average(AveragedModel):
+    """Moving average of a network's weights; those that do not train it has in common with it."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network, use_buffers=True)
+        self.requires_grad_(False)  # or processes would wait for its gradients
+        for average, new in self.pairs(network):
+            if not new.requires_grad and isinstance(new, torch.nn.Parameter):
+                average.data = new.data
+
+    def pairs(self, network: torch.nn.Module) -> list[tuple[Tensor, Tensor]]:
+        """Each weight or buffer of the average and the one that it follows."""
+        own = (*self.module.parameters(), *self.module.buffers())
+        return list(zip(own, (*network.parameters(), *network.buffers()), strict=True))
+
+    @torch.no_grad()
+    def update_parameters(self, network: torch.nn.Module) -> None:
+        """Follow the network after a step."""
+        first = not int(self.n_averaged)
+        for average, new in self.pairs(network):
+            if new.requires_grad or not isinstance(new, torch.nn.Parameter):
+                found = new if first else moving_average(average, new, self.n_averaged)
+                average.copy_(found)
+        self.n_averaged += 1
 
 
 class Stream(Iterator[Batch]):

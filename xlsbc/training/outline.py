@@ -22,6 +22,7 @@ from xlsbc.emulator.spec import (
     listed,
 )
 from xlsbc.errors import TrainingError
+from xlsbc.models.blending import step
 
 __all__ = ["outline"]
 
@@ -36,6 +37,7 @@ def outline(
     *,
     split: Split,
     architecture: Architecture,
+    window: int | None = None,
     given: Sequence[tuple[str, ...]] | None = None,
     optional: Sequence[str] = (),
     position: bool | None = None,
@@ -49,6 +51,8 @@ def outline(
         Conformed.
     split, architecture, given, optional, position, state
         See `xlsbc.training.config.Training`.
+    window
+        Side of the windows of a backbone that cuts patches, pixels.
 
     Raises
     ------
@@ -85,7 +89,8 @@ def outline(
     yearly = [n for n in named(cube, "scalar") if n in cube and cube[n].sizes.get("year", 1) > 1]
     statics += ["latitude", "longitude"] if position else []
     grid = Grid.of(cube)
-    tile = -(-TILE // architecture.stride) * architecture.stride
+    stride = architecture.stride if window is None else step(window)
+    tile = -(-TILE // stride) * stride if window is None else max(round(TILE / stride), 1) * stride
     steps = leaf_steps(cube)
     return Spec(
         static=inputs(cube, statics, optional),
@@ -98,7 +103,7 @@ def outline(
         steps=steps,
         history=len(steps) if forcing else 1,
         architecture=architecture,
-        lattice=Lattice(dlat=grid.dlat, dlon=grid.dlon, tile=tile),
+        lattice=Lattice(dlat=grid.dlat, dlon=grid.dlon, tile=tile, window=window),
         split=split,
     )
 

@@ -15,9 +15,11 @@ from tqdm.auto import tqdm
 
 from xlsbc.cube.grid import Grid
 from xlsbc.cube.schema import conform
-from xlsbc.emulator.artefact import Emulator, build
-from xlsbc.emulator.spec import Spec, Split
+from xlsbc.emulator.artefact import Emulator, build, load
+from xlsbc.emulator.pretrained import Pretrained, locate, pretrained
+from xlsbc.emulator.spec import Architecture, Base, Spec, Split
 from xlsbc.errors import TrainingError
+from xlsbc.models.network import Network
 from xlsbc.training.batches import Batches
 from xlsbc.training.config import Training
 from xlsbc.training.losses import Scales
@@ -35,6 +37,13 @@ ASIDE = 4
 
 FREE = frozenset({"cube", "out", "split", "checkpoint_every", "threads", "logger", "members"})
 """Settings that a training may go on with another value of; the split is in the specification."""
+
+RANDOM = "random"
+"""In place of weights: an encoder that was never trained."""
+
+BUFFER = 24
+"""Pixels, a buffer for backbones that see the whole window: the halo of the default U-Net, so that
+all are scored on the same pixels. One as wide as a window would leave nothing to train on."""
 
 BAR = "{l_bar}{bar}|{elapsed}"
 
@@ -57,6 +66,8 @@ class Prepared:
         Of the cube.
     crop
         Side of a crop, pixels.
+    pretrained
+        Weights of the encoder to begin with, if there are any.
     """
 
     cube: xr.Dataset
@@ -65,6 +76,7 @@ class Prepared:
     parts: Parts
     survey: Survey
     crop: int
+    pretrained: Pretrained | None = None
 
     def batches(self, part: int = TRAIN, rank: int = 0, world: int = 1) -> Batches:
         """Batches of a part of the cube, for one process of some."""
@@ -128,6 +140,7 @@ class Prepared:
         grid = Grid.of(self.cube)
         return {
             **settings,
+            "learning_rate": self.config.rate,
             **{f"cube.{name}": value for name, value in self.facts.items()},
             "cube.grid": [grid.north, grid.west, grid.dlat, grid.dlon, *grid.shape],
             "cube.labels": self.survey.present,
@@ -152,6 +165,17 @@ class Prepared:
             "years": f"{min(years)} to {max(years)}",
         }
 
+    def network(self) -> Network:
+        """The network as training begins, from torch's random state and the pretrained weights."""
+        network = build(self.spec)
+        if self.pretrained is not None:
+            network.backbone.encoder.load_state_dict(
+                {**network.backbone.encoder.state_dict(), **self.pretrained.state}
+            )
+        if self.config.architecture.kind.patches:
+            network.backbone.encoder.checkpointing = self.config.checkpointing
+        return network
+
     def emulator(
         self,
         state: Mapping[str, Tensor],
@@ -175,21 +199,27 @@ class Prepared:
         prefix = "average.module."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         with torch.random.fork_rng():
-            network = build(self.spec)
-        network.load_state_dict({name: value.cpu() for name, value in own.items()})
+            network = self.network()
+        load(
+            network, {**network.state_dict(), **{name: value.cpu() for name, value in own.items()}}
+        )
         provenance = {
             **self.facts,
             "steps": steps,
             "batch_size": self.config.batch_size,
             "crop": self.crop,
-            "learning_rate": self.config.learning_rate,
+            "learning_rate": self.config.rate,
             "seed": self.config.seed,
             "final_loss": round(loss, 5),
             "torch": torch.__version__,
         }
         if validation is not None:
             provenance["validation_loss"] = round(validation, 5)
-        return Emulator(self.spec.model_copy(update={"provenance": provenance}), network)
+        if self.config.weights == RANDOM:
+            provenance["weights"] = "none: the encoder was initialised at random"
+        spec = self.spec.model_copy(update={"provenance": provenance})
+        base = locate(spec.base.file, spec.base.sha256) if spec.base and spec.partial else None
+        return Emulator(spec, network, base)
 
 
 def prepare(cube: xr.Dataset, config: Training, *, progress: bool = False) -> Prepared:
@@ -199,22 +229,32 @@ def prepare(cube: xr.Dataset, config: Training, *, progress: bool = False) -> Pr
     ------
     CubeError
         If the cube is not a cube.
+    EmulatorError
+        If the pretrained weights are not those of the backbone.
     TrainingError
         If there is nothing to learn, nothing to learn it from, or no such split.
     """
     cube = conform(cube)
+    sizes = config.architecture
+    begun = None
+    if config.weights not in ("", RANDOM):
+        begun = pretrained(sizes.backbone, sizes.variant, config.weights)
+    crop = crop_size(cube, sizes, config.crop)
     spec = outline(
         cube,
         split=Split(),  # which one follows from the halo of what is outlined
-        architecture=config.architecture,
+        architecture=sizes,
+        window=crop if sizes.kind.patches else None,
         given=config.given,
         optional=config.optional,
         position=config.position,
         state=config.state,
     )
+    if begun is not None:
+        spec = spec.model_copy(update={"base": Base(file=begun.file, sha256=begun.sha256)})
     split = config.split
     with torch.device("meta"):
-        halo = build(spec).halo
+        halo = build(spec).backbone.halo or BUFFER
     if split == "blocks":
         validation = VALIDATING if config.validate_every is not None else 0.0
         split = suggest(cube, config.seed, validation=validation, halo=halo)
@@ -223,7 +263,6 @@ def prepare(cube: xr.Dataset, config: Training, *, progress: bool = False) -> Pr
     split = resolved(split, cube)
     spec = spec.model_copy(update={"split": split})
     parts = Parts.of(cube, split)
-    crop = crop_size(cube, config.architecture.stride, config.crop)
     with tqdm(total=1.0, desc="read", disable=not progress, bar_format=BAR) as bar:
         spec, survey = surveyed(
             cube,
@@ -232,7 +271,7 @@ def prepare(cube: xr.Dataset, config: Training, *, progress: bool = False) -> Pr
             crop,
             progress=lambda share: bar.update(max(share - bar.n, 0.0)),
         )
-    return Prepared(cube, config, spec, parts, survey, crop)
+    return Prepared(cube, config, spec, parts, survey, crop, begun)
 
 
 def batches(cube: xr.Dataset, *, rank: int = 0, world: int = 1, **settings: Any) -> Batches:
@@ -267,10 +306,22 @@ def batches(cube: xr.Dataset, *, rank: int = 0, world: int = 1, **settings: Any)
     return prepare(cube, config).batches(rank=rank, world=world)
 
 
-def crop_size(cube: xr.Dataset, stride: int, crop: int | None) -> int:
-    """Side of a crop: as asked for, or 96 pixels or what a small grid has; whole strides."""
-    wanted = crop or min(96, *(cube.sizes[d] for d in ("latitude", "longitude")))
-    return max(wanted // stride, 1) * stride
+def crop_size(cube: xr.Dataset, sizes: Architecture, crop: int | None) -> int:
+    """Side of a crop: as asked for, or 96 pixels or what a small grid has; whole strides.
+
+    Raises
+    ------
+    TrainingError
+        If the crop that is asked for, or the grid, does not hold whole patches.
+    """
+    most, stride = min(cube.sizes[d] for d in ("latitude", "longitude")), sizes.stride
+    if sizes.kind.patches:
+        named = f"patches of {sizes.backbone} {sizes.variant}, {stride} pixels"
+        if crop is not None and crop % stride:
+            raise TrainingError(f"expected a crop of whole {named}; found {crop}")
+        if most < stride:
+            raise TrainingError(f"expected a grid as wide as one of the {named}; found {most}")
+    return max((crop or min(96, most)) // stride, 1) * stride
 
 
 def fast_bfloat16() -> bool:

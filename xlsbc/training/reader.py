@@ -257,6 +257,9 @@ class Reader:
                 for n in self.spec.state
             },
             places={n: (rows.position, columns.position) for n, (rows, columns) in cells.items()},
+            latitude=latitude,
+            longitude=longitude,
+            year=year,
         )
 
     def weather(self, year: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
