@@ -38,6 +38,9 @@ DEM = "untok_dem@224"
 DEM_MEAN, DEM_STD = 670.665, 951.272
 """Metres, by which TerraMind's elevation is scaled (TerraTorch, ``v1_pretraining_mean``)."""
 
+MIXED = 16
+"""Channels to which ours are mixed before they are embedded."""
+
 BANDS = 6
 """Reflectances that Prithvi was trained on; at 0, which is their mean, where there are none."""
 
@@ -208,14 +211,19 @@ class TerraMindBackbone(Patches):
         return (metres - DEM_MEAN) / DEM_STD
 
 
-def embedding(channels: int, encoder: Any, *, zero: bool) -> nn.Conv2d:
-    """Tokens of patches of our channels; 0 at first, or random."""
-    made = nn.Conv2d(channels, encoder.dim, encoder.patch, stride=encoder.patch, bias=False)
+def embedding(channels: int, encoder: Any, *, zero: bool) -> nn.Sequential:
+    """Tokens of patches of our channels; 0 at first, or random.
+
+    Means of two by two pixels, mixed to few channels: one layer from all pixels of all channels
+    would be as large as a small encoder, and detail has a way of its own through the decoder.
+    """
+    side = encoder.patch // 2
+    last = nn.Conv2d(MIXED, encoder.dim, side, stride=side, bias=False)
     if zero:
-        nn.init.zeros_(made.weight)
+        nn.init.zeros_(last.weight)
     else:
-        nn.init.xavier_uniform_(made.weight.view(made.weight.shape[0], -1))
-    return made
+        nn.init.xavier_uniform_(last.weight.view(last.weight.shape[0], -1))
+    return nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(channels, MIXED, 1), last)
 
 
 def unet(channels: Channels, sizes: Sizes) -> UNet:
