@@ -376,7 +376,7 @@ def test_the_learning_rate_rises_then_falls_to_nothing():
 )
 def test_a_crop_is_of_whole_strides_and_fits_a_small_grid(shape, asked, expected):
     cube = xr.Dataset(coords={"latitude": np.arange(shape[0]), "longitude": np.arange(shape[1])})
-    assert crop_size(cube, 4, asked) == expected
+    assert crop_size(cube, Architecture(), asked) == expected
 
 
 def test_the_callable_of_the_package_is_this_one(fitted: Emulator, untrained: Callable[..., Any]):
