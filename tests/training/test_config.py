@@ -42,7 +42,12 @@ def test_what_is_written_is_read_back_equal(tmp_path):
 def test_a_file_of_two_lines_has_defaults_for_the_rest(file):
     config = Training.read(file("cube: cube.zarr\nsteps: 20\n"))
     assert config == Training(cube="cube.zarr", steps=20)
-    assert (config.learning_rate, config.batch_size, config.clip) == (3e-3, 8, 1.0)
+    assert (config.rate, config.batch_size, config.clip) == (3e-3, 8, 1.0)
+
+
+def test_a_transformer_learns_slower_than_a_u_net_unless_told_otherwise():
+    assert Training.of({"backbone": "vit"}).rate == 1e-3
+    assert Training.of({"backbone": "vit", "learning_rate": 0.01}).rate == 0.01
 
 
 def test_a_power_of_ten_without_a_point_is_a_number(file):

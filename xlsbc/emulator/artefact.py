@@ -80,10 +80,14 @@ class Emulator:
     @property
     def url(self) -> str | None:
         """Where it was opened or saved last; `None` if nowhere, or if it has changed since."""
-        if self._saved is None:
-            return None
-        url, there = self._saved
-        return url if self.hash == there else None  # weights can be changed in place, unseen
+        return self.place[1]
+
+    @property
+    def place(self) -> tuple[str, str | None]:
+        """Its hash, which takes a while where there are many weights, and its `url`."""
+        now = self.hash
+        url, there = self._saved or (None, None)
+        return now, url if now == there else None  # weights can be changed in place, unseen
 
     @property
     def lu(self) -> Legend:
@@ -97,8 +101,13 @@ class Emulator:
 
     @property
     def halo(self) -> int:
-        """Pixels of context that a prediction needs on every side."""
+        """Pixels around a tile that its prediction sees."""
         return self.network.halo
+
+    @property
+    def context(self) -> int:
+        """Pixels around a box that its prediction needs, to be that of the whole globe."""
+        return self.network.context
 
     @property
     def headline(self) -> str:

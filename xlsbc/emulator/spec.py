@@ -152,17 +152,19 @@ class Architecture(Document):
     @classmethod
     def _usual(cls, data: Any) -> Any:
         """Spell out what follows from the backbone, so that a stored document says it."""
-        if not isinstance(data, Mapping) or data.get("backbone", "unet") not in BACKBONES:
+        if not isinstance(data, Mapping):
             return data
         data = tuples(data)
-        kind = BACKBONES[data.get("backbone", "unet")]
-        if not data.get("variant"):
-            data["variant"] = kind.usual
         if isinstance(data.get("adaptation"), str):
             data["adaptation"] = {"method": data["adaptation"]}
-        if "width" not in data and kind.patches:
-            patch = kind.patch(data["variant"], data.get("patch", 16))
-            data["width"] = DECODER[: levels(patch)] if patch else DECODER
+        kind = BACKBONES.get(str(data.get("backbone", "unet")))
+        if kind is None:
+            return data
+        if not data.get("variant"):
+            data["variant"] = kind.usual
+        if "width" not in data and kind.patches and data.get("patch", 16) in (4, 8, 16):
+            patch = kind.patch(str(data["variant"]), data.get("patch", 16))
+            data["width"] = DECODER[: levels(patch)]
         return data
 
     @model_validator(mode="after")

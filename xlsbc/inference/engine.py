@@ -65,7 +65,7 @@ class Reference:
     @classmethod
     def of(cls, emulator: Emulator) -> Reference:
         """Reference to an emulator as it is now: less than 1 kB if it was opened or saved so."""
-        url, now = emulator.url, emulator.hash
+        now, url = emulator.place
         LIVE[now] = emulator
         return cls(now, url, None if url else emulator.files(), emulator.base)
 

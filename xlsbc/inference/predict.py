@@ -87,7 +87,7 @@ def predict(
         ``cvh`` and ``cvl (year, …)``, ``lai``, ``lai_hv`` and ``lai_lv (time, latitude,
         longitude)``; float32, 1; NaN where missing. Attributes ``xlsbc_emulator`` (hash) and
         ``xlsbc_given``. A place has the same value in any box that holds it and its context of
-        ``emulator.halo`` pixels.
+        ``emulator.context`` pixels.
 
     Raises
     ------
@@ -339,11 +339,11 @@ def provenance(emulator: Emulator, job: Job, cube: xr.Dataset, inputs: str) -> d
     return {
         "Conventions": "CF-1.12",
         "title": "land-surface boundary conditions predicted by xlsbc",
-        "source": f"xlsbc emulator {emulator.hash}, {emulator.headline}",
+        "source": f"xlsbc emulator {job.reference.hash}, {emulator.headline}",
         "history": f"predicted from: {cube.attrs.get('title', 'an untitled cube')}",
         "license": str(cube.attrs.get("license", emulator.spec.license)),
         "references": "doi:10.5194/egusphere-egu26-9688",
-        "xlsbc_emulator": emulator.hash,
+        "xlsbc_emulator": job.reference.hash,
         "xlsbc_given": " ".join(job.given),
         "xlsbc_precision": job.precision,
         "xlsbc_lattice": (

@@ -136,11 +136,20 @@ class Network(nn.Module):
 
     @property
     def halo(self) -> int:
-        """Pixels at the rim of a window that depend on what lies beyond it.
+        """Pixels around a tile that its prediction sees.
 
         A pixel is in up to four windows of a backbone without a halo, and all must be complete.
         """
         return self.backbone.halo if self.window is None else step(self.window)
+
+    @property
+    def context(self) -> int:
+        """Pixels, the farthest from one at which something still bears on it.
+
+        More than the halo where there are windows: a tile begins where one does, a pixel may be
+        the last of one.
+        """
+        return self.backbone.halo if self.window is None else self.window - 1
 
     def forward(self, inputs: Inputs, rim: int = 0) -> Outputs:
         """Fields of the year for every pixel of a batch of windows, less a rim of so many pixels.
