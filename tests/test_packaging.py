@@ -60,11 +60,12 @@ def test_environment_yml_mixes_no_channels():
     assert environment["channels"] == ["conda-forge", "nodefaults"]
 
 
-def test_there_are_seven_extras_and_all_of_them_together():
-    assert set(EXTRAS) == {"gpu", "icechunk", "recipes", "train", "serve", "docs", "test", "all"}
+def test_there_are_eight_extras_and_all_of_them_together():
+    names = {"gpu", "hub", "icechunk", "recipes", "train", "serve", "docs", "test"}
+    assert set(EXTRAS) == names | {"all"}
     (together,) = (Requirement(text) for text in EXTRAS["all"])
     assert together.name == "xlsbc"
-    assert together.extras == set(EXTRAS) - {"all"}
+    assert together.extras == names
 
 
 def test_no_dependency_needs_torchvision():
@@ -91,7 +92,7 @@ def test_the_version_is_the_same_wherever_it_stands():
 
 def test_every_import_of_the_package_is_declared():
     declared = {Requirement(text).name for text in PROJECT["dependencies"]}
-    for extra in ("gpu", "icechunk", "recipes", "train", "serve"):
+    for extra in ("gpu", "hub", "icechunk", "recipes", "train", "serve"):
         declared |= {Requirement(text).name for text in EXTRAS[extra]}
     normal = {name.lower().replace("_", "-") for name in declared}
     owners = metadata.packages_distributions()

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from xlsbc.cube.legends import LC, LU, compatible
 from xlsbc.models import fused
+from xlsbc.models.adapters import adapt
+from xlsbc.models.backbones import BACKBONES, DECODER, Channels, Sizes
 from xlsbc.models.fused import Fused
 from xlsbc.models.network import Inputs, Network
 from xlsbc.models.unet import UNet
@@ -261,6 +264,36 @@ def test_another_backbone_runs_as_it_is(rim):
     model = Fused(net, STATURE)
     assert (model.stride, model.halo) == (1, 2)
     close(model(window, NAMES, rim), expected(net, window, rim))
+
+
+def patches(name: str, method: str, channels: int, climate: slice) -> nn.Module:
+    """A backbone of patches whose low-rank changes change something."""
+    variant = {"vit": "tiny", "prithvi": "2.0-tiny-TL", "terramind": "tiny"}[name]
+    width = DECODER if name != "vit" else DECODER[:3]
+    made = BACKBONES[name].make(
+        Channels(channels, climate, 1), Sizes(variant, width, 8, pretrained=method != "scratch")
+    )
+    if method != "scratch":
+        adapt(made.encoder, method, rank=2)
+        for key, value in made.encoder.named_parameters():
+            if key.endswith("lora_b"):
+                nn.init.normal_(value, std=0.1)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [("vit", "scratch"), ("prithvi", "adapter"), ("terramind", "lora")]
+)
+def test_a_backbone_of_patches_is_the_network_too_in_windows_that_overlap(name, method):
+    net = network(backbone=partial(patches, name, method), window=32)
+    side = 32 + net.stride
+    window = dataclasses.replace(
+        inputs(size=(side, side + net.stride)),
+        latitude=torch.linspace(50, 49, side).expand(2, -1),
+        longitude=torch.linspace(7, 9, side + net.stride).expand(2, -1),
+        year=torch.tensor([2001.0, 2002.0]),
+    )
+    close(Fused(net, STATURE)(window, NAMES, 4), expected(net, window, 4), 1e-4)
 
 
 def test_stride_and_halo_are_those_of_the_network():

@@ -15,7 +15,7 @@ from torch.nn.utils import skip_init
 
 from xlsbc.models.unet import ConvBlock, UNet
 
-__all__ = ["FoldedUNet", "cropped"]
+__all__ = ["FoldedUNet", "cropped", "fold"]
 
 REACH = 2
 """Pixels that a block of two 3x3 convolutions sees beyond its own."""
@@ -100,6 +100,14 @@ class UpBlock(nn.Module):
         x = gelu_(self.conv1_fine(fine).add_(self.conv1_coarse(coarse)))
         x = self.conv2(x).add_(self.shortcut_fine(fine))
         return gelu_(x.add_(F.interpolate(self.shortcut_coarse(coarse), scale_factor=2.0)))
+
+
+def fold(module: nn.Module) -> None:
+    """Put a `Block` in place of every `ConvBlock` inside a module."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, ConvBlock):
+                setattr(parent, name, Block(child))
 
 
 def folded(conv1: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:

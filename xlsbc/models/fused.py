@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xlsbc.models.adapters import merge
-from xlsbc.models.folded import FoldedUNet, cropped
+from xlsbc.models.folded import FoldedUNet, cropped, fold
 from xlsbc.models.heads import closed
 from xlsbc.models.network import Inputs, Network, alone, channels_last
 from xlsbc.models.temporal import hat
@@ -63,6 +63,7 @@ class Fused(nn.Module):
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         if isinstance(self.network.backbone, UNet):
             self.network.backbone = FoldedUNet(self.network.backbone)
+        fold(self.network.backbone)
         merge(self.network.backbone)
         channels_last(self.network.backbone)
         self.network.backbone.to(dtype)
