@@ -2,10 +2,10 @@
 
     python benchmarks/adaptations.py [--backbones terramind-tiny,prithvi-2.0-100M-TL] [--crop 96]
 
-For every backbone and adaptation: the emulator that ``xlsbc.fit`` would begin with on the synthetic
-cube, weights random, and of it what ``emulator.summary()`` tells. FLOPs are of a pixel and year,
-overlaps of windows included and low-rank changes not yet merged, and do not depend on the machine.
-Prints a table in markdown.
+For every backbone and adaptation: the emulator that ``xlsbc.fit`` outlines for the synthetic cube,
+before it has seen which inputs do not vary, and of it what ``emulator.summary()`` tells. Weights
+are random. FLOPs are of a pixel and year, overlaps of windows included and low-rank changes not yet
+merged, and do not depend on the machine. Prints a table in markdown.
 """
 
 from __future__ import annotations

@@ -67,7 +67,9 @@ def test_the_table_of_variants_is_that_of_the_code():
 
 def test_the_usual_variants_are_named():
     usual = [kind.usual for kind in BACKBONES.values() if kind.usual]
-    assert f"Without a `variant` it is {usual[0]}, {usual[1]} or {usual[2]}." in " ".join(PAGE.split())
+    assert f"Without a `variant` it is {usual[0]}, {usual[1]} or {usual[2]}." in " ".join(
+        PAGE.split()
+    )
 
 
 def test_every_pretrained_variant_has_its_parity():

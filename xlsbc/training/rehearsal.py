@@ -55,8 +55,8 @@ def rehearse(cube: xr.Dataset, config: Training) -> str:
     return "\n".join(lines)
 
 
-def stepped(task: Prepared, first: Batch, second: Batch) -> tuple[int, float]:
-    """Parameters of the network, and seconds of a step that is not the first."""
+def stepped(task: Prepared, first: Batch, second: Batch) -> tuple[str, float]:
+    """Parameters of the network, in words, and seconds of a step that is not the first."""
     from xlsbc.training.module import Fitting
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -76,7 +76,9 @@ def stepped(task: Prepared, first: Batch, second: Batch) -> tuple[int, float]:
             if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - begin
-    return sum(p.numel() for p in fitting.network.parameters()), seconds
+    sizes = [(p.numel(), p.requires_grad) for p in fitting.network.parameters()]
+    every, trained = sum(n for n, _ in sizes), sum(n for n, trains in sizes if trains)
+    return f"{every:,}" + f", {trained:,} of them trained" * (trained < every), seconds
 
 
 def shapes(batch: Batch) -> Iterator[str]:
@@ -90,13 +92,13 @@ def shapes(batch: Batch) -> Iterator[str]:
         yield f"  and the inputs of {len(batch.lead)} years before"
 
 
-def memory(source: Batches, parameters: int) -> Iterator[str]:
+def memory(source: Batches, parameters: str) -> Iterator[str]:
     """What takes memory."""
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     yield f"memory         {peak / MIB:.0f} MiB at most so far"
     yield f"loader         {source.nbytes / MIB:.0f} MiB when full"
-    yield f"parameters     {parameters:,}"
+    yield f"parameters     {parameters}"
     if torch.cuda.is_available():
         yield f"GPU memory     {torch.cuda.max_memory_allocated() / MIB:.0f} MiB at most"
 
