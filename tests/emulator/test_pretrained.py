@@ -490,7 +490,7 @@ def test_what_hugging_face_does_not_give_is_named_with_what_to_do(hub):
 
 def test_without_huggingface_hub_its_addresses_say_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(EmulatorError, match="pip install huggingface_hub, or download"):
+    with pytest.raises(EmulatorError, match=r'pip install "xlsbc\[hub\]", or download'):
         pretrained(*TINY, official(*TINY))
 
 

@@ -55,7 +55,7 @@ def fetched(url: str) -> str:
         hub = importlib.import_module("huggingface_hub")
     except ImportError as error:
         raise EmulatorError(
-            f"{url} needs huggingface_hub: pip install huggingface_hub, or download the file "
+            f"{url} needs huggingface_hub: pip install \"xlsbc[hub]\", or download the file "
             "elsewhere and give its path"
         ) from error
     try:

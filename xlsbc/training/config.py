@@ -74,7 +74,8 @@ class Training(Document):
         Of AdamW. The rate is the largest: it rises over the first steps and falls as a cosine
         to 0. By default 3e-3 for a U-Net and 1e-3 for others.
     layer_decay
-        Of adaptation "full": learning rate of a layer of the encoder over that of the next.
+        Of adaptation "full": learning rate of a layer of the encoder over that of the next; by
+        default 0.75 for 12 layers, and nearer to 1 for more.
     checkpointing
         Whether blocks of a transformer are computed again for their gradients instead of kept:
         a third more time for a fraction of the memory.
@@ -125,7 +126,7 @@ class Training(Document):
     crop: Count | None = None
     learning_rate: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-2
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.75
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     checkpointing: bool = False
     clip: Positive | None = 1.0
     loss: Loss = Loss()

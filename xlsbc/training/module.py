@@ -39,6 +39,9 @@ WARM_UP = 0.03
 PROBE = 20
 """Steps that are timed to see how many a budget allows."""
 
+LAYER_DECAY, LAYERS = 0.75, 12
+"""Usual decay of the learning rate from a layer to the one before, of so many layers."""
+
 VALIDATED = 32
 """Batches of a validation, or as many as show every labelled place once."""
 
@@ -102,7 +105,9 @@ class Fitting(lightning.LightningModule):
         trained = [n for n, p in self.network.named_parameters() if p.requires_grad]
         factors = dict.fromkeys(trained, 1.0)
         if self.config.architecture.adaptation.method == "full":
-            slower = layer_decay(self.network.backbone.encoder, self.config.layer_decay)
+            encoder = self.network.backbone.encoder
+            usual = LAYER_DECAY ** (LAYERS / encoder.depth)
+            slower = layer_decay(encoder, self.config.layer_decay or usual)
             factors |= {ENCODER + name: factor for name, factor in slower.items()}
         return factors
 

@@ -90,7 +90,7 @@ def outline(
     statics += ["latitude", "longitude"] if position else []
     grid = Grid.of(cube)
     stride = architecture.stride if window is None else step(window)
-    tile = -(-TILE // stride) * stride if window is None else max(round(TILE / stride), 1) * stride
+    tile = -(-TILE // stride) * stride if window is None else max(round(TILE / stride), 2) * stride
     steps = leaf_steps(cube)
     return Spec(
         static=inputs(cube, statics, optional),
