@@ -1,4 +1,4 @@
-"""Predictions by backbones without a halo, from windows that overlap: exact as those of the U-Net."""
+"""Predictions by backbones without a halo, from windows that overlap: as exact as any other."""
 
 from __future__ import annotations
 
@@ -43,7 +43,6 @@ pixels into tiles both ways, in its rows and columns 10, 30 and 50."""
 
 CASES: dict[str, dict[str, Any]] = {
     "vit": {"variant": "tiny", "patch": 8, "window": WINDOW, "tile": TILE},
-    "vit-4": {"backbone": "vit", "variant": "tiny", "patch": 4, "window": WINDOW, "tile": TILE},
     "vit-48": {"backbone": "vit", "variant": "tiny", "patch": 8, "window": 48, "tile": 40},
     # 120 columns of a globe are two tiles and a part, which ends within a step of 17 pixels
     "vit-20": {"backbone": "vit", "variant": "tiny", "patch": 4, "window": 20, "tile": 51},
@@ -72,6 +71,11 @@ def make(untrained: Made) -> Made:
         return emulator
 
     return make
+
+
+@pytest.fixture(scope="module")
+def prithvi(make: Made, cube: xr.Dataset) -> Emulator:
+    return make(cube, "prithvi")
 
 
 @pytest.fixture(scope="module")
@@ -161,15 +165,19 @@ def test_chunks_scheduler_and_blocks_do_not_change_a_bit(
 
 @pytest.mark.parametrize("case", ["prithvi", "terramind"])
 def test_pretrained_encoders_give_the_same_bits_in_threads_and_blocks(cube, make, case):
-    emulator = make(cube, case)
+    emulator, corner = make(cube, case), cube.isel(latitude=slice(20), longitude=slice(40))
     lazy = predict(
-        cube.chunk(latitude=31, longitude=40), emulator, period=[2001], precision="float32", block=2
+        corner.chunk(latitude=11, longitude=30),
+        emulator,
+        period=[2001],
+        precision="float32",
+        block=2,
     )
     with dask.config.set(scheduler="threads", num_workers=2):
-        xr.testing.assert_equal(lazy.compute(), run(cube, emulator))
+        xr.testing.assert_equal(lazy.compute(), run(corner, emulator))
 
 
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(st.integers(0, 10), st.integers(0, 20), st.integers(47, 50), st.integers(47, 50))
 @example(top=13, left=11, height=47, width=48)  # row 33 sees a window that begins in row 10
 def test_a_box_with_its_context_is_the_whole_to_the_bit(
@@ -264,10 +272,8 @@ def test_what_lies_beyond_the_date_line_reaches_the_windows(planet, globes):
     for column in (0, 119):
         other = planet.copy(deep=True)
         other["elevation"][30, column] += 5000
-        change = abs(run(other, emulator)["lai"] - whole["lai"].to_numpy()).max(
-            ["time", "latitude"]
-        )
-        changed = np.flatnonzero(change > 0)
+        change = abs(run(other, emulator)["lai"] - whole["lai"].to_numpy()) > 0
+        changed = np.flatnonzero(change.any(["time", "latitude"]))
         assert {0, 119} <= set(changed)
         distance = abs((changed - column + 60) % 120 - 60)
         assert distance.max() <= emulator.context
@@ -276,17 +282,25 @@ def test_what_lies_beyond_the_date_line_reaches_the_windows(planet, globes):
 # --- where a window is and when ---
 
 
-@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: x % 360], ids=["-180..180", "0..360"])
-def test_the_encoder_is_told_the_middle_of_its_window_and_the_year(cube, make, told, wrap):
-    emulator = make(cube, "prithvi")
+@pytest.mark.parametrize(
+    ("wrap", "precision"),
+    [
+        pytest.param(lambda x: x, "float32", id="-180..180"),
+        pytest.param(lambda x: x % 360, "float32", id="0..360"),
+        pytest.param(lambda x: x, "bfloat16", id="bfloat16"),
+    ],
+)
+def test_the_encoder_is_told_the_middle_of_its_window_and_the_year(
+    cube, prithvi, told, wrap, precision
+):
     west = {n: (n, wrap(cube[n].to_numpy() - 100), cube[n].attrs) for n in LONGITUDES}
     box = {"latitude": slice(0, 20), "longitude": slice(0, 20)}
-    run(cube.assign_coords(west).isel(box), emulator, period=[2000])
+    run(cube.assign_coords(west).isel(box), prithvi, period=[2001], precision=precision)
     # windows of 32 pixels begin 27 apart from 90 N, 180 W; the box in row 5290 and column 10570
     rows = [row for row in range(0, 21600, 27) if row < 5310 and row + 32 > 5290]
     columns = [column for column in range(0, 43200, 27) if column < 10590 and column + 32 > 10570]
     expected = {
-        (np.float32(90 - (row + 16.5) / 120), np.float32((column + 16.5) / 120 - 180), 2000)
+        (np.float32(90 - (row + 16.5) / 120), np.float32((column + 16.5) / 120 - 180), 2001)
         for row in rows
         for column in columns
     }
@@ -302,11 +316,10 @@ def test_longitudes_from_0_to_360_change_no_bit_of_what_is_told_where_it_is(plan
     assert_same_places(within(run(other.sortby(LONGITUDES), emulator)), whole)
 
 
-def test_the_place_and_the_year_bear_on_what_is_predicted(cube, make, samples):
-    emulator = make(cube, "prithvi")
-    run(cube.isel(latitude=slice(2), longitude=slice(2)), emulator)
+def test_the_place_and_the_year_bear_on_what_is_predicted(cube, prithvi, samples):
+    run(cube.isel(latitude=slice(2), longitude=slice(2)), prithvi)
     sample = samples[0]
-    engine = Engine(emulator, "float32")
+    engine = Engine(prithvi, "float32")
     others = [
         sample,
         dataclasses.replace(sample, latitude=sample.latitude - 20),
@@ -317,14 +330,14 @@ def test_the_place_and_the_year_bear_on_what_is_predicted(cube, make, samples):
     assert all(abs(other - first).max() > 1e-6 for other in found)
 
 
-def test_training_reads_of_a_window_what_prediction_does(cube, make, samples):
-    emulator = make(cube, "prithvi")
-    run(cube, emulator)
+def test_training_reads_of_a_window_what_prediction_does(cube, prithvi, samples):
+    corner = cube.isel(latitude=slice(20), longitude=slice(30))
+    run(corner, prithvi)
     latitude, longitude = samples[0].latitude, samples[0].longitude
     row = round((90 - float(latitude[0])) * 120 - 0.5) - 5290
     column = round((float(longitude[0]) + 180) * 120 - 0.5) - 22570
     window = Window(row, column, len(latitude), len(longitude))
-    (known,) = Reader(cube, emulator.spec).read(Place(window, (2001,)))
+    (known,) = Reader(corner, prithvi.spec).read(Place(window, (2001,)))
     assert known.sample.year == 2001
     for field in dataclasses.fields(Sample):
         np.testing.assert_array_equal(
@@ -346,7 +359,6 @@ def test_sea_is_skipped_and_no_land_changes(cube, vit, expected, seen, monkeypat
         "xlsbc.models.network.blended", lambda *arguments: original(*arguments[:-1], None)
     )
     everything = run(coast, vit)
-    # tiles of 30 rows by 30 columns and 3 more: of nine windows each some reach no land
     assert 0 < skipped < len(seen)
     xr.testing.assert_equal(found, everything)
     land = {"longitude": slice(0, 33 - vit.context)}
@@ -363,7 +375,6 @@ def test_an_island_costs_the_windows_over_it_and_the_sea_around_it_none(
     sea["elevation"][:] = np.nan
     sea["elevation"][at] = cube["elevation"][at]
     found = run(sea, vit)["lai"]
-    # windows over an overlap that is a tile's edge, too, are those of the tile that holds it alone
     assert len(seen) == windows
     assert int(found.notnull().sum()) == 12
 
@@ -409,7 +420,7 @@ def test_where_windows_meet_there_is_no_seam(cube, make, monkeypatch):
 
 
 @pytest.mark.parametrize("case", ["vit", "terramind"])
-def test_bfloat16_differs_by_less_than_the_error_of_any_emulator(cube, make, case):
+def test_bfloat16_differs_by_a_hundredth_of_what_places_do(cube, make, case):
     adaptation = "lora" if case == "terramind" else "scratch"
     emulator = make(cube, case, adaptation=adaptation)
     with torch.no_grad():
@@ -419,8 +430,9 @@ def test_bfloat16_differs_by_less_than_the_error_of_any_emulator(cube, make, cas
     exact, near = run(cube, emulator), run(cube, emulator, precision="bfloat16")
     difference = near - exact
     rms = {n: float(np.sqrt((field**2).mean())) for n, field in difference.items()}
-    assert 0 < rms["lai"] < 0.02
-    assert max(rms["lu_fraction"], rms["lc_fraction"]) < 0.005
+    # measured: 3e-4 and 2e-4, of fields that vary by 0.03 and 0.06; and 4e-5 of fractions
+    assert 0 < rms["lai"] < 1e-3
+    assert max(rms["lu_fraction"], rms["lc_fraction"]) < 2e-4
 
 
 # --- artefacts of adapters ---
@@ -532,7 +544,7 @@ def test_without_its_base_an_emulator_says_what_is_missing(elsewhere, store):
     ) as caught:
         lazy.compute(scheduler="synchronous")
     assert f"{elsewhere.base}: no such file" in caught.value.problems
-    with pytest.raises(EmulatorError, match=r"weights=where they are.*folder in XLSBC_WEIGHTS"):
+    with pytest.raises(EmulatorError, match=r"their URL to Emulator\.open.*folder in XLSBC_W"):
         predict(opened(store), elsewhere.url)
 
 
@@ -627,7 +639,8 @@ def history(land: Callable[..., xr.Dataset]) -> xr.Dataset:
     """Land without weather, four years of it, of which only the first has maps."""
     names = ["elevation", "clay_fraction", "co2", "lu_total", *STATE]
     years = [2000, 2001, 2002, 2003]
-    cube = land()[names].isel(year=[0, 1, 0, 1]).assign_coords(year=years)
+    box = {"latitude": slice(20, 44), "longitude": slice(20, 50)}  # tiles end before 30
+    cube = land()[names].isel(year=[0, 1, 0, 1], **box).assign_coords(year=years)
     cube["co2"][:] = [370e-6, 372e-6, 374e-6, 376e-6]
     return cube.assign({name: cube[name].where(cube["year"] < 2001) for name in STATE})
 
@@ -647,7 +660,7 @@ def test_years_that_follow_one_another_have_the_same_bits_however_they_are_cut(
 ):
     assert rolled["year"].values.tolist() == [2001, 2002, 2003]
     assert bool(rolled.to_dataarray().notnull().all())
-    lazy = predict(history.chunk(latitude=17, longitude=23), rolling, precision="float32", block=2)
+    lazy = predict(history.chunk(latitude=17, longitude=13), rolling, precision="float32", block=2)
     with dask.config.set(scheduler="threads", num_workers=3):
         xr.testing.assert_equal(lazy.compute(), rolled)
 

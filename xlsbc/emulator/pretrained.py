@@ -178,10 +178,10 @@ def locate(file: str, sha256: str, *, hint: str | None = None, beside: str | Non
         if kept := cached(variant):
             return kept
     looked.append("what huggingface_hub keeps on this disk: no such file")
-    where = f"{address(origin[0])!r} or where they are" if origin else "where they are"
+    where = f"{address(origin[0])!r}, or their URL," if origin else "their URL"
     raise EmulatorError(
         f"pretrained weights {file} with sha256 {sha256} are needed and were not found; pass "
-        f"weights={where}, or name their folder in {FOLDERS}",
+        f"weights={where} to Emulator.open, or name their folder in {FOLDERS}",
         looked,
     )
 
