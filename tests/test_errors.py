@@ -26,6 +26,12 @@ def test_an_error_without_problems_is_its_summary(kind):
     assert str(kind("it is not there")) == "it is not there"
 
 
+def test_of_hundreds_of_problems_the_text_tells_the_first_and_how_many_more():
+    error = errors.EmulatorError("bad", [f"no {i}" for i in range(300)])
+    assert str(error).endswith("(40) no 39; and 260 more, all of them in .problems.")
+    assert len(error.problems) == 300
+
+
 def test_a_problem_that_ends_in_a_full_stop_does_not_get_a_second_one():
     assert str(errors.CubeError("bad", ["one.", "two."])) == "bad: (1) one; (2) two."
 

@@ -22,6 +22,10 @@ __all__ = [
 ]
 
 
+TOLD = 40
+"""Problems in the text of an error: the weights of another network differ in hundreds of names."""
+
+
 class LsbcError(Exception):
     """Any error that xlsbc raises on purpose.
 
@@ -30,7 +34,8 @@ class LsbcError(Exception):
     summary
         What could not be done.
     problems
-        Every reason found, one sentence each; numbered in the text when there are any.
+        Every reason found, one sentence each; numbered in the text when there are any, which tells
+        the first `TOLD` of them.
     """
 
     def __init__(self, summary: str, problems: Sequence[str] = ()) -> None:
@@ -42,7 +47,10 @@ class LsbcError(Exception):
     def __str__(self) -> str:
         if not self.problems:
             return self.summary
-        numbered = (f"({i}) {p.rstrip('.')}" for i, p in enumerate(self.problems, start=1))
+        told = enumerate(self.problems[:TOLD], start=1)
+        numbered = [f"({i}) {p.rstrip('.')}" for i, p in told]
+        if more := len(self.problems) - len(numbered):
+            numbered.append(f"and {more} more, all of them in .problems")
         return f"{self.summary}: {'; '.join(numbered)}."
 
 

@@ -12,6 +12,7 @@ from xlsbc.models.terramind import TerraMind
 # weights = "hf://ibm-esa-geospatial/TerraMind-1.0-tiny/TerraMind_v1_tiny.pt"
 weights = "weights/TerraMind_v1_tiny.pt"
 Path("weights").mkdir(exist_ok=True)
+torch.manual_seed(0)
 torch.save(TerraMind.of("tiny").state_dict(), weights)
 
 cube = synthetic_cube(region=(8.0, 45.6, 8.5, 46.0), years=(2000, 2001))

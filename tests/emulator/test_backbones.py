@@ -184,9 +184,15 @@ def test_an_emulator_of_600_million_weights_is_refused_before_they_are_allocated
         Emulator.open(str(tmp_path))
 
 
-def test_frames_of_more_seasons_than_steps_are_refused(make):
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"steps": ((1, 1), (7, 1))}, "4 frames do not divide 2 steps a year"),
+        ({"forcing": ()}, "there is no forcing"),
+    ],
+)
+def test_frames_that_are_no_seasons_are_refused(make, changes, problem):
     spec = make("prithvi", "scratch").spec
     sizes = Architecture(backbone="prithvi", variant="2.0-tiny-TL", frames=4)
-    told = spec.model_dump() | {"architecture": sizes, "steps": ((1, 1), (7, 1))}
-    with pytest.raises(ValidationError, match="4 frames need as many steps; found 2"):
-        Spec.model_validate(told)
+    with pytest.raises(ValidationError, match=problem):
+        Spec.model_validate(spec.model_dump() | {"architecture": sizes} | changes)

@@ -280,6 +280,14 @@ def test_an_archive_other_than_torch_writes_is_not_given_to_torch(file, change, 
         pretrained(*TINY, file(content))
 
 
+def test_memory_that_no_tensor_needs_is_not_taken(file):
+    """A kilobyte that asks torch's reader, which grants it, for 256 MB of zeros."""
+    call = b"\x80\x02cbuiltins\nbytearray\nJ" + struct.pack("<i", 2**28) + b"\x85R."
+    content = repacked(saved({}), edit=lambda name, v: call if name.endswith("data.pkl") else v)
+    with pytest.raises(EmulatorError, match="asks for bytes that are in no tensor"):
+        pretrained(*TINY, file(content))
+
+
 def test_entries_that_share_their_bytes_are_not_read(file):
     """A bomb of the overlapping kind: every entry is sound, together they exceed the file."""
     buffer = io.BytesIO()
@@ -401,7 +409,8 @@ def test_anything_but_names_of_dense_tensors_is_refused(file, content, match):
 
 @pytest.mark.parametrize("asked", [("prithvi", "2.0-300M"), ("terramind", "tiny")])
 def test_weights_of_another_size_or_family_are_recognised(archive, file, asked):
-    match = r"does not have the weights of \w+ \S+ but those of prithvi 2\.0-tiny-TL \(pass var"
+    passed = {"prithvi": "variant", "terramind": "backbone='prithvi', variant"}[asked[0]]
+    match = rf"the weights of \w+ \S+ but those of prithvi 2\.0-tiny-TL \(pass {passed}="
     with pytest.raises(EmulatorError, match=match):
         pretrained(*asked, file(archive))
 
@@ -410,7 +419,8 @@ def test_small_terramind_weights_are_recognised_among_prithvis(file):
     with torch.device("meta"):
         shapes = {k: v.shape for k, v in TerraMind.of("small").state_dict().items()}
     url = file(saved({k: torch.zeros(1).expand(shape) for k, shape in shapes.items()}))
-    with pytest.raises(EmulatorError, match=r"those of terramind small \(pass variant='small'\)"):
+    match = r"those of terramind small \(pass backbone='terramind', variant='small'\)"
+    with pytest.raises(EmulatorError, match=match):
         pretrained("prithvi", "2.0-600M-TL", url)
 
 
@@ -483,7 +493,18 @@ def test_what_hugging_face_does_not_give_is_named_with_what_to_do(hub):
     match = r"b/c\.pt of org/a cannot be had .*OSError: 404 Client Error\.\); check the names.*path"
     with pytest.raises(EmulatorError, match=match):
         pretrained(*TINY, "hf://org/a/b/c.pt")
-    for url in ("hf://org/a", "hf://a.pt", "hf://org//a.pt"):
+    for url in (
+        "hf://org/a",
+        "hf://a.pt",
+        "hf://org//a.pt",
+        "hf://org@main/a/b.pt",
+        "hf://org/a@/b.pt",
+        "hf://org/a@../b.pt",
+        "hf://../a/b.pt",
+        "hf://org/a/../../b.pt",
+        "hf://org/a/b/",
+        "hf://org/a/b.pt?download=true",
+    ):
         with pytest.raises(EmulatorError, match="expected hf://organisation/repository/file"):
             pretrained(*TINY, url)
 

@@ -160,8 +160,14 @@ def test_a_decoder_has_a_level_for_every_doubling_finer_than_a_patch(patch):
     assert levels(patch) == count
 
 
-def test_an_exported_backbone_gives_the_same_features():
-    backbone, x = made("terramind", "lora"), window(32, 32, batch=1)
+@pytest.mark.parametrize(
+    ("name", "method"), [("terramind", "lora"), ("prithvi", "adapter"), ("vit", "scratch")]
+)
+def test_an_exported_backbone_gives_the_same_features_of_any_batch(name, method):
+    backbone, x = made(name, method), window(32, 32, batch=3)
+    place = PLACE[[0, 1, 0]]
+    batch = {0: torch.export.Dim("batch", max=8)}
     with torch.no_grad():
-        exported = torch.export.export(backbone, (x,)).module()
-        torch.testing.assert_close(exported(x), backbone(x), rtol=1e-5, atol=1e-5)
+        exported = torch.export.export(backbone, (x[:2], PLACE), dynamic_shapes=(batch, batch))
+        found, expected = exported.module()(x, place), backbone(x, place)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

@@ -16,6 +16,7 @@ from safetensors.torch import load
 import xlsbc
 from xlsbc.deliver import peft
 from xlsbc.emulator import Emulator, Split
+from xlsbc.emulator.cost import cost
 from xlsbc.errors import EmulatorError, TrainingError
 from xlsbc.models.adapters import METHODS
 from xlsbc.models.backbones import BACKBONES
@@ -202,6 +203,17 @@ def test_a_training_that_goes_on_ends_as_one_that_was_not_interrupted(
     assert again.hash == Emulator.open(adapted).hash
 
 
+def test_a_training_goes_on_where_its_base_was_moved_to_and_with_less_memory(
+    world, official, adapted, tmp_path
+):
+    shutil.copytree(f"{adapted}/checkpoints", tmp_path / "checkpoints")
+    (tmp_path / "checkpoints" / "step-00000004.ckpt").unlink()
+    moved = str(shutil.copy(official["terramind"], tmp_path))
+    changes = {"out": str(tmp_path), "steps": 4, "weights": moved, "checkpointing": True}
+    again = fit(world, official, "terramind", "lora", **changes)
+    assert again.hash == Emulator.open(adapted).hash
+
+
 def test_another_base_is_another_training(world, official, adapted, tmp_path):
     other = str(tmp_path / "terramind.pt")
     torch.save(TerraMind.of("tiny").state_dict(), other)
@@ -223,8 +235,11 @@ def test_layers_of_a_pretrained_encoder_learn_slower_the_deeper_they_lie(world, 
     assert {group["factor"] for group in groups} == set(factors.values())
 
 
-def test_frozen_weights_take_no_memory_twice(world, official):
+@pytest.mark.parametrize("moved", [False, True])
+def test_frozen_weights_take_no_memory_twice(world, official, moved):
     fitting = Fitting(prepared(world, official, "terramind", "lora"), 10)
+    if moved:  # as to a GPU: every parameter for itself
+        fitting.double().on_train_start()
     pairs = fitting.average.pairs(fitting.network)
     shared = [a.data_ptr() == b.data_ptr() for a, b in pairs if isinstance(b, torch.nn.Parameter)]
     trains = [b.requires_grad for _, b in pairs if isinstance(b, torch.nn.Parameter)]
@@ -280,7 +295,10 @@ def test_only_lora_is_exported_to_peft(world, untrained, tmp_path):
         ({"backbone": "terramind", "adaptation": "lora"}, "'lora' begins with pretrained weights"),
         ({"backbone": "terramind", "weights": "a.pt"}, "weights are for adaptation"),
         ({"backbone": "terramind", "frames": 2}, "only prithvi sees seasons"),
+        ({"backbone": "prithvi", "patch": 8}, "only vit's patches can be chosen; found patch 8"),
         ({"backbone": "vit", "width": (8, 8)}, "has 4 widths; found 2"),
+        ({"layer_decay": 0.9}, "layer_decay is for adaptation 'full'"),
+        ({"checkpointing": True}, "checkpointing is for transformers"),
         ({"backbone": "resnet"}, "backbone: the value should be 'unet', 'vit'"),
         ({"adaptation": "lora", "weights": "a.pt"}, "unet has no pretrained weights"),
     ],
@@ -296,6 +314,8 @@ def test_settings_of_the_backbone_are_kept_when_others_change():
     assert first.changed(steps=3).architecture == first.architecture
     again = first.changed(variant="base").architecture
     assert (again.variant, again.patch, again.climate) == ("base", 8, 4)
+    finer = first.changed(patch=4).architecture
+    assert (finer.variant, finer.width) == ("tiny", (32, 48))
     other = first.changed(backbone="unet").architecture
     assert (other.variant, other.width, other.climate) == ("", (32, 64, 128), 4)
 
@@ -312,15 +332,25 @@ def test_a_training_of_a_backbone_is_the_same_as_yaml(tmp_path):
     assert Training.read(tmp_path / "config.yaml") == config
 
 
-def test_a_crop_that_no_patches_fill_is_refused(world):
+def test_a_crop_is_whole_patches_and_covers_a_small_grid(world):
     sizes = Training.of({"backbone": "prithvi", "variant": "2.0-600M"}).architecture
-    assert crop_size(world, sizes, None) == 28
+    assert crop_size(world, sizes, None) == 56  # of 37 x 53 pixels
     assert crop_size(world, sizes, 42) == 42
-    with pytest.raises(TrainingError, match="patches of prithvi 2.0-600M, 14 pixels; found 32"):
+    wide = xr.Dataset(coords={"latitude": np.arange(13), "longitude": np.arange(400)})
+    assert crop_size(wide, sizes, None) == 98
+    with pytest.raises(TrainingError, match="whole patches of prithvi 2.0-600M, 14 pixels"):
         crop_size(world, sizes, 32)
+    with pytest.raises(TrainingError, match="no larger than the grid of 37 x 53 pixels"):
+        crop_size(world, sizes, 70)
+
+
+def test_a_grid_narrower_than_a_patch_trains_and_is_predicted(world, official):
     narrow = world.isel(latitude=slice(0, 13))
-    with pytest.raises(TrainingError, match="as wide as one of the patches.*found 13"):
-        crop_size(narrow, sizes, None)
+    options = {"split": Split(size=4, buffer=0), "crop": None}
+    made = fit(narrow, official, "terramind", "scratch", steps=1, **options)
+    assert made.spec.lattice.window == 64
+    lai = narrow.lsbc.predict(made, targets=["lai"], period=[2000])["lai"].compute()
+    assert np.isfinite(lai).any()
 
 
 def test_targets_that_the_encoder_lacks_are_refused(world, official):
@@ -336,3 +366,16 @@ def test_the_summary_tells_what_trains_and_what_it_costs(adapted):
     assert lines["trained"].startswith(f"{own:,} (")
     assert lines["weights"].endswith("MB, and terramind.pt")
     assert "FLOPs a pixel and year" in lines["arithmetic"]
+
+
+def test_what_a_network_costs_is_counted_without_a_copy_of_its_weights(adapted, monkeypatch):
+    emulator = Emulator.open(adapted)
+
+    def copied(self, memo):
+        raise AssertionError("weights were copied")
+
+    monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", copied)
+    found = cost(emulator.spec, emulator.network)
+    assert found.parameters == sum(p.numel() for p in emulator.network.parameters())
+    assert found.trained == sum(p.numel() for p in emulator.network.parameters() if p.requires_grad)
+    assert next(emulator.network.parameters()).device.type == "cpu"

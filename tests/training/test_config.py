@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 from pydantic import ValidationError
@@ -45,6 +47,13 @@ def test_a_file_of_two_lines_has_defaults_for_the_rest(file):
     assert (config.rate, config.batch_size, config.clip) == (3e-3, 8, 1.0)
 
 
+def test_paths_and_single_names_stand_for_texts_and_lists():
+    settings = {"backbone": "terramind", "weights": Path("a.pt"), "out": Path("b")}
+    config = Training.of({**settings, "adaptation": {"method": "lora", "targets": "qkv"}})
+    assert (config.weights, config.out) == ("a.pt", "b")
+    assert config.architecture.adaptation.targets == ("qkv",)
+
+
 def test_a_transformer_learns_slower_than_a_u_net_unless_told_otherwise():
     assert Training.of({"backbone": "vit"}).rate == 1e-3
     assert Training.of({"backbone": "vit", "learning_rate": 0.01}).rate == 0.01
@@ -80,6 +89,21 @@ def test_every_wrong_setting_is_named_at_once(file):
         assert any(problem.startswith(start) for problem in told), start
     assert "split: 'years' is not a split; pass \"blocks\" or a Split" in told
     assert any("found 'big'" in problem for problem in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("learningrate", "learningrate is no setting (did you mean learning_rate?)"),
+        ("adaption", "adaption is no setting (did you mean adaptation?)"),
+        ("rank", "rank is no setting there, but one of adaptation: `adaptation: {rank: ...}`"),
+        ("qwerty", "qwerty is no setting; check its spelling"),
+    ],
+)
+def test_of_a_setting_that_is_none_the_likely_one_is_named(name, told):
+    with pytest.raises(TrainingError) as caught:
+        Training.of({name: 3})
+    assert caught.value.problems[0].startswith(told)
 
 
 def test_settings_that_do_not_go_together_are_all_named():

@@ -192,6 +192,13 @@ def test_another_training_is_refused_with_everything_that_differs(world, tmp_pat
     assert len(caught.value.problems) == 4
 
 
+def test_of_another_architecture_only_the_settings_that_differ_are_told(world, tmp_path):
+    trained(world, tmp_path, steps=2)
+    with pytest.raises(TrainingError, match="is of another training") as caught:
+        trained(world, tmp_path, steps=2, climate=3)
+    assert caught.value.problems == ("architecture.climate was 4 and is 3",)
+
+
 def test_threads_and_the_spacing_of_checkpoints_may_change(world, tmp_path):
     whole = trained(world, tmp_path)
     assert trained(world, tmp_path, threads=3, checkpoint_every=5).hash == whole.hash

@@ -527,7 +527,7 @@ def test_a_buffer_that_is_wide_enough_is_not_spoken_of(options: dict[str, Any], 
 def test_a_buffer_narrower_than_the_halo_is_said_with_both_widths(options: dict[str, Any]):
     said = check_buffer(Split(buffer=12, **options), 24)
     assert said is not None
-    assert "halo, 24 pixels; found 12" in said
+    assert "halo, or that of the default U-Net where it has no halo, 24 pixels; found 12" in said
 
 
 def test_the_map_says_in_cf_what_its_numbers_mean():

@@ -9,8 +9,8 @@ import sys
 __all__ = ["show_versions"]
 
 PACKAGES = (
-    "xlsbc xarray dask distributed zarr cf-xarray xbatcher torch numpy pandas intake fsspec "
-    "safetensors pydantic scikit-learn cupy dask-cuda"
+    "xlsbc xarray dask distributed zarr cf-xarray xbatcher torch lightning numpy pandas intake "
+    "fsspec safetensors huggingface_hub pydantic scikit-learn cupy dask-cuda"
 ).split()
 
 

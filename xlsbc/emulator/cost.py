@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from xlsbc.emulator.spec import Spec
@@ -45,7 +47,7 @@ def cost(spec: Spec, network: Network) -> Cost:
     network
         As `xlsbc.emulator.artefact.build` makes it, with or without memory.
     """
-    empty = copy.deepcopy(network).to("meta").eval()
+    empty = emptied(network)
     inputs = window(spec, empty, spec.lattice.tile + 2 * network.halo)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         climate = empty.encoder(inputs.forcing, inputs.pooling)
@@ -67,6 +69,14 @@ def cost(spec: Spec, network: Network) -> Cost:
         count / spec.lattice.tile**2 + once,
         stepwise,
     )
+
+
+def emptied(network: Network) -> Network:
+    """A copy without memory, for which none is taken either."""
+    known: dict[int, Any] = {id(b): b.to("meta") for b in network.buffers()}
+    for p in network.parameters():
+        known[id(p)] = nn.Parameter(p.detach().to("meta"), p.requires_grad)
+    return copy.deepcopy(network, known).eval()
 
 
 def window(spec: Spec, network: Network, side: int) -> Inputs:

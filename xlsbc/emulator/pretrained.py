@@ -103,7 +103,7 @@ def pretrained(backbone: str, variant: str, url: str, *, sha256: str | None = No
         compare(expected, {name: tuple(value.shape) for name, value in state.items()})
     except EmulatorError as error:
         summary = f"{url} does not have the weights of {backbone} {variant}"
-        if others := fitting(found):
+        if others := fitting(found, backbone):
             raise EmulatorError(f"{summary} but those of {' or '.join(others)}") from None
         raise EmulatorError(summary, error.problems) from None
     del found  # frees the decoder, and each tensor once it is converted
@@ -223,10 +223,11 @@ def shapes(backbone: str, variant: str) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in state.items()}
 
 
-def fitting(found: Mapping[str, Tensor]) -> list[str]:
-    """Every variant whose weights these are."""
+def fitting(found: Mapping[str, Tensor], asked: str) -> list[str]:
+    """Every variant whose weights these are, and what to pass instead of the backbone `asked`."""
+    other = {name: f"backbone={name!r}, " * (name != asked) for name in FAMILIES}
     return [
-        f"{backbone} {variant} (pass variant={variant!r})"
+        f"{backbone} {variant} (pass {other[backbone]}variant={variant!r})"
         for backbone, family in FAMILIES.items()
         for variant in family.variants
         if {k: tuple(v.shape) for k, v in family.state(found).items()} == shapes(backbone, variant)

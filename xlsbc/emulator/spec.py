@@ -110,6 +110,11 @@ class Adaptation(Document):
     targets: Annotated[tuple[Name, ...], Field(min_length=1, max_length=8)] = ("qkv", "proj")
     bottleneck: Annotated[int, Field(ge=1, le=4096)] = 64
 
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return listed(value) if isinstance(value, str) else value
+
 
 class Architecture(Document):
     """Kind and sizes of the network, see `xlsbc.models.network.Network`.
@@ -183,6 +188,8 @@ class Architecture(Document):
                 f"{self.backbone} has no pretrained weights: its adaptation must be 'scratch'; "
                 f"found {self.adaptation.method!r}"
             )
+        if self.patch != Architecture.model_fields["patch"].default and 0 not in kind.sides:
+            problems.append(f"only vit's patches can be chosen; found patch {self.patch}")
         if self.frames > 1 and self.backbone != "prithvi":
             problems.append(f"only prithvi sees seasons as frames; found frames {self.frames}")
         if problems:
@@ -389,8 +396,10 @@ class Spec(Document):
                 f"windows of {window} pixels are no multiple of the patches of {sizes.backbone} "
                 f"{sizes.variant}, {sizes.stride} pixels"
             )
-        if sizes.frames > len(self.steps):
-            problems.append(f"{sizes.frames} frames need as many steps; found {len(self.steps)}")
+        if len(self.steps) % sizes.frames:
+            problems.append(f"{sizes.frames} frames do not divide {len(self.steps)} steps a year")
+        if sizes.frames > 1 and not self.forcing:
+            problems.append("frames show the climate of seasons, and there is no forcing")
         if self.base is not None and sizes.adaptation.method == "scratch":
             problems.append("an emulator from scratch has no base")
         if problems:

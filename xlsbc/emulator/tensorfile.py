@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import io
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,9 @@ from xlsbc.errors import EmulatorError
 __all__ = ["HUB", "cause", "fetched", "load"]
 
 HUB = "hf://"
+ADDRESS = re.compile(rf"{HUB}([\w.-]+/[\w.-]+)(?:@([\w.-]+))?/([\w.-]+(?:/[\w.-]+)*)", re.ASCII)
+"""Repository, revision and file."""
+
 LARGEST_FILE = 2**34
 """Bytes; several times the largest official file."""
 
@@ -47,22 +51,25 @@ def fetched(url: str) -> str:
     """
     if not url.startswith(HUB):
         return url
-    parts = url.removeprefix(HUB).split("/", 2)
-    if len(parts) < 3 or not all(parts):
-        raise EmulatorError(f"{url} is no file; expected hf://organisation/repository/file")
-    repository, _, revision = "/".join(parts[:2]).partition("@")
+    match = ADDRESS.fullmatch(url)
+    if match is None or ".." in url:
+        raise EmulatorError(
+            f"{url} is no file; expected hf://organisation/repository/file, or "
+            "repository@revision, of letters, digits, dots, hyphens and underscores"
+        )
+    repository, revision, file = match.groups()
     try:
         hub = importlib.import_module("huggingface_hub")
     except ImportError as error:
         raise EmulatorError(
-            f"{url} needs huggingface_hub: pip install \"xlsbc[hub]\", or download the file "
+            f'{url} needs huggingface_hub: pip install "xlsbc[hub]", or download the file '
             "elsewhere and give its path"
         ) from error
     try:
-        return str(hub.hf_hub_download(repository, parts[2], revision=revision or None))
+        return str(hub.hf_hub_download(repository, file, revision=revision))
     except Exception as error:  # of the network, the hub or the disk
         raise EmulatorError(
-            f"{parts[2]} of {repository} cannot be had from Hugging Face ({cause(error)}); check "
+            f"{file} of {repository} cannot be had from Hugging Face ({cause(error)}); check "
             "the names and the connection, `hf auth login` if it asks for consent, or download it "
             "elsewhere and give its path"
         ) from error
@@ -90,8 +97,8 @@ def load(url: str, sha256: str | None = None) -> tuple[Mapping[str, Tensor], str
     digest = hashlib.sha256(content).hexdigest()
     if sha256 is not None and digest != sha256.lower():
         raise EmulatorError(
-            f"{url} has sha256 {digest[:12]}…, expected {sha256[:12]}…: it is damaged or another "
-            "release; fetch it again"
+            f"{url} has sha256 {digest[:12]}…, expected {sha256[:12]}…: it is damaged, "
+            "another release or another file; fetch it again"
         )
     if content.startswith(ENTRY):
         form, parse = "an archive of torch.save", from_archive
@@ -99,9 +106,10 @@ def load(url: str, sha256: str | None = None) -> tuple[Mapping[str, Tensor], str
         form, parse = "safetensors", from_safetensors
     else:
         raise EmulatorError(
-            f"{url} is neither safetensors nor an archive of torch.save, of one of which it was "
-            "expected to be; a bare pickle is not loaded, since it could run anything: where you "
-            "trust its origin, save it again with torch 1.6 or newer"
+            f"{url} is neither safetensors nor an archive of torch.save, as was expected: "
+            f"it has {len(content)} bytes and begins with {content[:24]!r}. If a download left "
+            "something else there, fetch it again; a bare pickle is not loaded, since it could run "
+            "anything: where you trust its origin, save it again with torch 1.6 or newer"
         )
     try:
         found = parse(content, url)
@@ -155,6 +163,10 @@ def from_archive(content: bytes, url: str) -> Any:
         problems = list(flaws(archive.infolist(), content))
         if not problems and (damaged := archive.testzip()):
             problems.append(f"{damaged!r} does not have its checksum")
+        pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
+        # torch's reader makes a bytearray as large as it is told, of which no tensor needs any
+        if not problems and any(b"bytearray" in archive.read(name) for name in pickles):
+            problems.append("it asks for bytes that are in no tensor")
     if problems:
         raise EmulatorError(
             f"{url} was expected to be an archive as torch.save writes it and is damaged, or made "

@@ -173,7 +173,8 @@ class Prithvi(nn.Module):
             tokens = tokens + dates.repeat_interleave(rows * columns, dim=1)
         if place is not None:
             tokens = tokens + self.location_embed_enc(place[:, None]).to(tokens.dtype)
-        first = self.cls_token.to(tokens.dtype).expand(len(x), -1, -1)
+        # len(x) would fix the batch of an exported program
+        first = self.cls_token.to(tokens.dtype).expand(x.shape[0], -1, -1)
         tokens = torch.cat((first, tokens), dim=1)
         found = layerwise(self.blocks, tokens, checkpointing=self.checkpointing)
         found[-1] = self.norm(found[-1])

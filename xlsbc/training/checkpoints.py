@@ -200,17 +200,29 @@ def same(checkpoint: Mapping[str, Any], identity: Mapping[str, Any], url: str) -
     """
     if OWN not in checkpoint:
         raise TrainingError(f"{url} is no checkpoint of an emulator's training")
-    before = json.loads(checkpoint[OWN]["identity"])
-    now = json.loads(json.dumps(identity))
+    before = flat(json.loads(checkpoint[OWN]["identity"]))
+    now = flat(json.loads(json.dumps(identity)))
     problems = [
         f"{name} was {short(before.get(name))} and is {short(now.get(name))}"
         for name in dict.fromkeys((*before, *now))
         if before.get(name) != now.get(name)
+        and not name.startswith("emulator.architecture.")  # told once, as the setting
     ]
     if problems:
         raise TrainingError(
             f"{url} is of another training; go on as it began, or choose another folder", problems
         )
+
+
+def flat(document: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Values of a document by their path, ``architecture.adaptation.rank``."""
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{above}{name}.")
+        else:
+            found[above + name] = value
+    return found
 
 
 def short(value: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
 from collections.abc import Mapping
 from os import PathLike
@@ -12,7 +14,7 @@ import yaml
 from dask.utils import parse_bytes
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from xlsbc.emulator.spec import Architecture, Document, Split, listed, tuples
+from xlsbc.emulator.spec import Adaptation, Architecture, Document, Split, listed, tuples
 from xlsbc.errors import TrainingError
 from xlsbc.training.losses import Loss
 
@@ -156,7 +158,7 @@ class Training(Document):
             return data
         if own.get("backbone", held.get("backbone")) != held.get("backbone"):
             held = {k: v for k, v in held.items() if k in ("climate", "hidden", "dropout")}
-        elif own.get("variant", held.get("variant")) != held.get("variant"):
+        elif any(own.get(k, held.get(k)) != held.get(k) for k in ("variant", "patch")):
             held = {k: v for k, v in held.items() if k != "width"}
         return {**rest, "architecture": {**held, **own}}
 
@@ -169,6 +171,11 @@ class Training(Document):
     @classmethod
     def _names(cls, value: Any) -> Any:
         return listed(value) if isinstance(value, str | list | tuple) else value
+
+    @field_validator("cube", "out", "weights", mode="before")
+    @classmethod
+    def _paths(cls, value: Any) -> Any:
+        return os.fspath(value) if isinstance(value, PathLike) else value
 
     @field_validator("memory", mode="before")
     @classmethod
@@ -199,9 +206,17 @@ class Training(Document):
                 f'adaptation {method!r} begins with pretrained weights; give weights, or "random"'
             )
         if method == "scratch" and self.weights:
+            does = "set one of them, or leave weights out"
+            if not self.architecture.kind.pretrained:
+                does = f"leave weights out: {self.architecture.backbone} has none to begin with"
             problems.append(
-                "weights are for adaptation 'full', 'lora', 'adapter' or 'frozen'; found 'scratch'"
+                "weights are for adaptation 'full', 'lora', 'adapter' or 'frozen'; found "
+                f"'scratch', which is the default; {does}"
             )
+        if self.layer_decay is not None and method != "full":
+            problems.append(f"layer_decay is for adaptation 'full'; found {method!r}")
+        if self.checkpointing and not self.architecture.kind.patches:
+            problems.append("checkpointing is for transformers; found a U-Net")
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -278,7 +293,8 @@ def told(error: ValidationError) -> list[str]:
             continue  # what is wrong with the mapping is told besides
         place = ".".join(p for p in parts if p != "Split" and "[" not in p)
         if each["type"] == "extra_forbidden":
-            problems.append(f"{place} is no setting; check its spelling in Training")
+            close = hint(parts[-1])
+            problems.append(f"{place} is no setting{close}; check its spelling in Training")
         elif each["type"] == "value_error":
             text = each["msg"].removeprefix("Value error, ")
             problems += [f"{place}: {text}"] if place else text.splitlines()
@@ -288,3 +304,16 @@ def told(error: ValidationError) -> list[str]:
             said = each["msg"].removeprefix("Input ")
             problems.append(f"{place}: the value {said}; found {each['input']!r}")
     return problems
+
+
+def hint(name: str) -> str:
+    """Where a setting of that name belongs, or the setting whose name is most like it."""
+    parts: dict[str, type[Document]] = {"adaptation": Adaptation, "split": Split, "loss": Loss}
+    if where := [part for part, document in parts.items() if name in document.model_fields]:
+        return f" there, but one of {' and of '.join(where)}: `{where[0]}: {{{name}: ...}}`"
+    known = (*Training.model_fields, *Architecture.model_fields)
+    known += tuple(inner for document in parts.values() for inner in document.model_fields)
+    if name in known:
+        return " there"
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import tempfile
 from collections.abc import Mapping
 from os import PathLike
@@ -187,6 +188,8 @@ def run(task: Prepared, folder: str | PathLike[str] | None, *, progress: bool) -
                 told = f"{error.summary}; the last good checkpoint is {kept[-1]}"
                 raise type(error)(told, error.problems) from error
             found = place.newest()
+        if task.pretrained is not None:
+            gc.collect()  # Lightning's cycles keep a network, and what it began with, in memory
         assert found is not None  # the last step is always saved
         checkpoint = found[1]
     own = checkpoint[OWN]

@@ -120,6 +120,10 @@ class Fitting(lightning.LightningModule):
         """The same batch on the device."""
         return batch.to(device)
 
+    def on_train_start(self) -> None:
+        """Weights that the average has in common were moved to the device one by one."""
+        self.average.share(self.network)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set what depends on the number of the step: random numbers and the learning rate."""
         if not self._began:
@@ -289,6 +293,10 @@ class Average(AveragedModel):
     def __init__(self, network: Network) -> None:
         super().__init__(network, use_buffers=True)
         self.requires_grad_(False)  # or processes would wait for its gradients
+        self.share(network)
+
+    def share(self, network: torch.nn.Module) -> None:
+        """Take the memory of weights that do not train for its own."""
         for average, new in self.pairs(network):
             if not new.requires_grad and isinstance(new, torch.nn.Parameter):
                 average.data = new.data
@@ -301,10 +309,10 @@ class Average(AveragedModel):
     @torch.no_grad()
     def update_parameters(self, network: torch.nn.Module) -> None:
         """Follow the network after a step."""
-        first = not int(self.n_averaged)
+        count = int(self.n_averaged)  # once: each time a GPU is waited for
         for average, new in self.pairs(network):
             if new.requires_grad or not isinstance(new, torch.nn.Parameter):
-                found = new if first else moving_average(average, new, self.n_averaged)
+                found = moving_average(average, new, count) if count else new
                 average.copy_(found)
         self.n_averaged += 1
 
@@ -342,11 +350,11 @@ def drawn(seed: int, step: int, rank: int) -> int:
     return int(state[0]) >> 1  # torch takes a signed integer
 
 
-def moving_average(average: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+def moving_average(average: Tensor, new: Tensor, count: int) -> Tensor:
     """Mean that forgets: of the last fifty steps or so, of fewer at the start."""
     if not average.is_floating_point():
         return new
-    keep = min(0.98, (1 + int(count)) / (10 + int(count)))
+    keep = min(0.98, (1 + count) / (10 + count))
     return average + (1 - keep) * (new - average)
 
 

@@ -35,8 +35,11 @@ VALIDATING = 0.1
 ASIDE = 4
 """Of how many parts of the memory one is for validation."""
 
-FREE = frozenset({"cube", "out", "split", "checkpoint_every", "threads", "logger", "members"})
-"""Settings that a training may go on with another value of; the split is in the specification."""
+FREE = frozenset(
+    "cube out split weights checkpointing checkpoint_every threads logger members".split()
+)
+"""Settings that a training may go on with another value of; the split, and which weights it began
+with, are in the specification."""
 
 RANDOM = "random"
 """In place of weights: an encoder that was never trained."""
@@ -309,19 +312,30 @@ def batches(cube: xr.Dataset, *, rank: int = 0, world: int = 1, **settings: Any)
 def crop_size(cube: xr.Dataset, sizes: Architecture, crop: int | None) -> int:
     """Side of a crop: as asked for, or 96 pixels or what a small grid has; whole strides.
 
+    Of patches it may reach beyond the grid by less than one.
+
     Raises
     ------
     TrainingError
-        If the crop that is asked for, or the grid, does not hold whole patches.
+        If the crop that is asked for is not whole patches, or larger than the grid.
     """
-    most, stride = min(cube.sizes[d] for d in ("latitude", "longitude")), sizes.stride
+    sides, stride = [cube.sizes[d] for d in ("latitude", "longitude")], sizes.stride
     if sizes.kind.patches:
-        named = f"patches of {sizes.backbone} {sizes.variant}, {stride} pixels"
-        if crop is not None and crop % stride:
-            raise TrainingError(f"expected a crop of whole {named}; found {crop}")
-        if most < stride:
-            raise TrainingError(f"expected a grid as wide as one of the {named}; found {most}")
-    return max((crop or min(96, most)) // stride, 1) * stride
+        usual = -(-min(96, max(sides)) // stride) * stride
+    else:
+        usual = max(min(96, *sides) // stride, 1) * stride
+    if crop is None:
+        return usual
+    problems = []
+    if sizes.kind.patches and crop % stride:
+        problems.append(
+            f"it should be whole patches of {sizes.backbone} {sizes.variant}, {stride} pixels"
+        )
+    if crop >= max(sides) + stride:
+        problems.append(f"it should be no larger than the grid of {sides[0]} x {sides[1]} pixels")
+    if problems:
+        raise TrainingError(f"a crop of {crop} pixels cannot be", problems)
+    return max(crop // stride, 1) * stride
 
 
 def fast_bfloat16() -> bool:

@@ -61,9 +61,9 @@ def check_buffer(split: Split, halo: int) -> str | None:
     if nowhere or split.buffer >= halo:
         return None
     return (
-        f"the buffer around held-out pixels should be as wide as the network's halo, {halo} "
-        f"pixels; found {split.buffer}: the network sees some of them in training; set buffer to "
-        f"{halo}"
+        f"the buffer around held-out pixels should be as wide as the network's halo, or that of "
+        f"the default U-Net where it has no halo, {halo} pixels; found {split.buffer}: the network "
+        f"sees some of them in training; set buffer to {halo}"
     )
 
 
