@@ -22,8 +22,8 @@ class LsbcAccessor:
 
     A cube is checked (`check_cube`), brought to its canonical form (`conform`), trained on
     (`batches`, `xlsbc.fit`) and predicted from (`predict`); what a prediction will cost can be
-    told before (`plan`); it, or any product of its kind, is held to physics (`check`), to a
-    reference (`evaluate`) and written (`write`).
+    told before (`plan`); it, or any product of its kind, is held to physics (`check`), brought to
+    it (`reconcile`), held to a reference (`evaluate`) and written (`write`).
     """
 
     def __init__(self, ds: xr.Dataset) -> None:
@@ -107,11 +107,17 @@ class LsbcAccessor:
 
         return plan(self._ds, probe=probe)
 
-    def check(self) -> xr.Dataset:
+    def check(self, **options: Any) -> xr.Dataset:
         """See `xlsbc.physics.consistency.check`."""
         from xlsbc.physics.consistency import check
 
-        return check(self._ds)
+        return check(self._ds, **options)
+
+    def reconcile(self) -> xr.Dataset:
+        """See `xlsbc.physics.reconcile.reconcile`."""
+        from xlsbc.physics.reconcile import reconcile
+
+        return reconcile(self._ds)
 
     def evaluate(self, reference: xr.Dataset, **options: Any) -> xr.Dataset:
         """See `xlsbc.assess.evaluate.evaluate`."""

@@ -9,11 +9,15 @@ import xarray as xr
 from sklearn import metrics
 
 from xlsbc.assess.evaluate import evaluate
+from xlsbc.assess.groups import regions
 from xlsbc.cube.grid import Grid
 from xlsbc.cube.legends import LC, LU
 from xlsbc.errors import CubeError
 
 SHAPE = (9, 14)
+FRACTION_SCORES = (
+    *("mae", "bray_curtis", "overall_accuracy", "miou", "f1", "quantity", "allocation", "n"),
+)
 
 
 def make_fields(seed, *, years=(2001, 2002, 2003), noise=0.0):
@@ -71,8 +75,8 @@ def test_every_target_is_scored_beside_every_baseline(prediction, reference):
         "persistence",
     ]
     assert set(table) == {
-        *(f"lai_{score}" for score in ("rmse", "bias", "mae", "r2", "n")),
-        *(f"{t}_{s}" for t in ("lu", "lc") for s in ("mae", "overall_accuracy", "miou", "n")),
+        *(f"lai_{s}" for s in ("rmse", "bias", "mae", "r2", "anomaly_correlation", "n")),
+        *(f"{t}_{s}" for t in ("lu", "lc") for s in FRACTION_SCORES),
     }
     assert table["lai_rmse"].attrs == {"long_name": "root mean square error", "units": "1"}
     assert table.attrs["emulator"] == "abc"
@@ -265,3 +269,43 @@ def test_every_mismatch_is_listed_at_once(prediction, reference):
 def test_nothing_in_common_says_what_there_is(prediction, reference):
     with pytest.raises(CubeError, match="found lai in the prediction, lu_fraction in the ref"):
         evaluate(prediction[["lai"]], reference[["lu_fraction"]])
+
+
+def test_scores_by_class_are_those_of_the_pixels_of_the_class(prediction, reference):
+    table = evaluate(prediction, reference, by="class").sel(product="prediction")
+    assert table["lai_rmse"].dims == table["lc_f1"].dims == ("lc_class",)
+    assert table["lu_mae"].dims == ("lu_class",)
+    largest = reference["lc_fraction"].argmax("lc_class")
+    largest = largest.sel(year=reference["time"].dt.year).drop_vars("year")
+    only = prediction["lai"].where(largest == 3)
+    expected = evaluate(only.to_dataset(), reference).sel(product="prediction")
+    row = table.isel(lc_class=3)
+    assert int(row["lai_n"]) == int(expected["lai_n"]) > 0
+    assert float(row["lai_rmse"]) == pytest.approx(float(expected["lai_rmse"]), rel=1e-9)
+
+
+def test_months_keep_apart_what_has_months(prediction, reference):
+    table = evaluate(prediction, reference, by="month")
+    assert not [name for name in table if not name.startswith("lai_")]
+    assert table["lai_n"].sel(product="persistence").values.tolist() == [2 * 126] * 12
+    with pytest.raises(CubeError, match="found month, which none of them"):
+        evaluate(prediction[["lu_fraction"]], reference, by="month")
+
+
+def test_regions_keep_every_target_apart(prediction, reference):
+    west = reference["longitude"] < reference["longitude"][5]
+    west = west.broadcast_like(reference["lai"][0]).drop_vars("time", errors="ignore")
+    table = evaluate(prediction, reference, by=regions(west.transpose("latitude", "longitude")))
+    alone = evaluate(prediction, reference, where=west.transpose("latitude", "longitude"))
+    xr.testing.assert_allclose(table.isel(region=0, drop=True), alone, rtol=1e-12)
+
+
+def test_the_mean_of_a_month_has_no_anomalies_that_go_with_the_reference(reference):
+    usual = reference["lai"].groupby("time.month").mean()
+    usual = usual.sel(month=reference["time"].dt.month).drop_vars("month")
+    closer = (0.25 * reference["lai"] + 0.75 * usual).transpose(*reference["lai"].dims)
+    table = evaluate(
+        closer.to_dataset(name="lai"), reference, baselines={"mirrored": 2 * usual - closer}
+    )
+    found = table["lai_anomaly_correlation"].sel(product=["prediction", "mirrored"])
+    assert found.values == pytest.approx([1, -1], abs=1e-6)

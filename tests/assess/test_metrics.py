@@ -1,4 +1,4 @@
-"""Scores against scikit-learn, and against themselves under other chunkings."""
+"""Scores against scikit-learn, scipy and loops, and against themselves under other chunkings."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import braycurtis
 from sklearn import metrics as reference
 
 from xlsbc.assess.metrics import (
-    align,
-    align_mask,
+    anomaly_scores,
+    anomaly_sums,
+    class_scores,
     continuous_scores,
     continuous_sums,
     fraction_scores,
     fraction_sums,
-    mismatches,
 )
 from xlsbc.cube.legends import LC
 from xlsbc.errors import CubeError
@@ -140,7 +141,7 @@ def test_a_class_that_only_the_prediction_has_costs_its_place_but_is_not_average
     assert float(fraction_scores(fraction_sums(found, truth, weight, "lc_class"))["miou"]) == 0.5
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     chunks=st.fixed_dictionaries(
         {
@@ -158,7 +159,7 @@ def test_lai_scores_do_not_depend_on_chunks(chunks, other):
     xr.testing.assert_allclose(continuous_scores(sums.compute()), expected, rtol=1e-12)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     chunks=st.fixed_dictionaries(
         {
@@ -244,52 +245,134 @@ def test_float32_fields_are_summed_in_float64():
     assert float(sums["error"]) == pytest.approx(1e5 * float(np.float32(0.1)), rel=1e-12)
 
 
-def test_every_mismatch_is_listed_at_once():
-    truth = make_lai(1)
-    prediction = truth.assign_coords(
-        time=truth["time"] + np.timedelta64(3650, "D"), latitude=truth["latitude"] - 0.5 / 120
-    ).isel(longitude=slice(0, 4))
-    with pytest.raises(CubeError, match=r"\(1\).*time.*\(2\).*latitude.*\(3\).*longitude 9") as e:
-        continuous_sums(prediction, truth, make_weight())
-    assert len(e.value.problems) == 3
+def test_anomaly_correlation_agrees_with_a_loop_over_pixels():
+    prediction, truth, weight = make_lai(1, 31), make_lai(2, 31), make_weight()
+    found = anomaly_scores(anomaly_sums(prediction.isel(time=slice(5, 31)), truth, weight))
+    p, r = prediction.values.astype("f8"), truth.values.astype("f8")
+    month = np.arange(31) % 12
+    both, of_p, of_r, n = 0.0, 0.0, 0.0, 0
+    for t in range(5, 31):
+        for y, x in np.ndindex(SHAPE):
+            w = float(weight[y, x])
+            if np.isfinite(p[t, y, x] + r[t, y, x]) and w > 0:
+                usual = np.nanmean(r[month == month[t], y, x])
+                a, b = p[t, y, x] - usual, r[t, y, x] - usual
+                both, of_p, of_r, n = both + w * a * b, of_p + w * a * a, of_r + w * b * b, n + 1
+    assert float(found["anomaly_correlation"]) == pytest.approx(both / np.sqrt(of_p * of_r))
+    assert int(found["n"]) == n
 
 
-def test_another_legend_is_a_mismatch():
-    truth = make_fractions(1)
-    other = truth["lc_class"].copy(data=[f"class_{i}" for i in range(6)]).assign_attrs(legend="x")
-    problems = mismatches(truth.assign_coords(lc_class=other), truth)
-    assert len(problems) == 1
-    assert "expected legend 'cci_pft' with 6 classes; found 'x'" in problems[0]
+def test_anomalies_from_a_climatology_that_is_given():
+    axes = {"time": np.array(["2001-12", "2002-01"], "M8[ns]"), "latitude": [1.0]}
+    prediction = xr.DataArray([[4.0], [1.0]], axes, ("time", "latitude"))
+    truth = xr.DataArray([[5.0], [3.0]], axes, ("time", "latitude"))
+    usual = xr.DataArray([[2.0, 3.0]], {"latitude": [1.0], "month": [1, 12]}, ("latitude", "month"))
+    sums = anomaly_sums(prediction, truth, xr.DataArray([1.0], dims="latitude"), climatology=usual)
+    # Anomalies of the prediction 1 and -1, of the reference 2 and 1.
+    expected = (1 * 2 - 1 * 1) / np.sqrt((1 + 1) * (4 + 1))
+    assert float(anomaly_scores(sums)["anomaly_correlation"]) == pytest.approx(expected)
+    with pytest.raises(CubeError, match="coordinate month"):
+        anomaly_sums(prediction, truth, usual[:, 0], climatology=usual.drop_vars("month"))
 
 
-def test_other_dimensions_are_a_mismatch():
-    truth = make_lai(1)
-    assert "expected dimensions" in mismatches(truth.isel(time=0), truth)[0]
+def test_one_year_has_no_anomalies_from_its_own_mean():
+    prediction, truth, weight = make_lai(1, 12), make_lai(2, 12), make_weight()
+    found = anomaly_scores(anomaly_sums(prediction, truth, weight))
+    assert np.isnan(found["anomaly_correlation"])
+    assert int(found["n"]) > 0
 
 
-def test_classes_in_another_order_and_fewer_times_are_aligned():
-    truth = make_fractions(1)
-    turned = truth.isel(lc_class=[3, 1, 0, 2, 5, 4], year=[2, 0])
-    found, expected = align(turned, truth)
-    assert expected["year"].values.tolist() == [2003, 2001]
-    np.testing.assert_array_equal(found.values, expected.values)
-    assert found["lc_class"].values.tolist() == truth["lc_class"].values.tolist()
+def dominant_pairs(prediction, truth, weight):
+    """Dominant classes of the reference and the prediction, their weights, and the fractions."""
+    p, r = (each.transpose("lc_class", ...).values.reshape(6, -1) for each in (prediction, truth))
+    w = np.broadcast_to(weight.values, (prediction.sizes["year"], *SHAPE)).ravel()
+    used = np.isfinite(p + r).all(axis=0) & (w > 0)
+    p, r, w = p[:, used].astype("float64"), r[:, used].astype("float64"), w[used]
+    return r.argmax(axis=0), p.argmax(axis=0), w, p, r
 
 
-def test_coordinates_that_differ_by_rounding_are_the_same_grid():
-    truth = make_lai(1, gaps=0)
-    rounded = truth.assign_coords(latitude=truth["latitude"].astype("float32").astype("float64"))
-    assert not np.array_equal(rounded["latitude"], truth["latitude"])
-    found = continuous_scores(continuous_sums(rounded, truth, make_weight()))
-    assert int(found["n"]) == 7 * 5 * 7
-    assert float(found["rmse"]) == 0
+def test_f1_and_bray_curtis_agree_with_scikit_learn_and_scipy():
+    prediction, truth, weight = make_fractions(1), 0.7 * make_fractions(2), make_weight()
+    sums = fraction_sums(prediction, truth, weight, "lc_class")
+    found, each = fraction_scores(sums), class_scores(sums)
+    observed, guessed, w, p, r = dominant_pairs(prediction, truth, weight)
+    kwargs = {"labels": range(6), "sample_weight": w}
+    for name, score in (("f1", "f1"), ("recall", "recall"), ("precision", "precision")):
+        expected = getattr(reference, f"{score}_score")(observed, guessed, average=None, **kwargs)
+        np.testing.assert_allclose(each[name], expected, rtol=1e-9)
+    macro = reference.f1_score(observed, guessed, average="macro", **kwargs)
+    assert float(found["f1"]) == pytest.approx(macro, rel=1e-9)
+    expected = braycurtis(p.ravel(), r.ravel(), np.tile(w, 6))
+    assert float(found["bray_curtis"]) == pytest.approx(expected, rel=1e-9)
+    assert each["n"].values.tolist() == np.bincount(observed, minlength=6).tolist()
+    np.testing.assert_allclose(each["bias"], np.average(p - r, axis=1, weights=w), rtol=1e-9)
 
 
-def test_a_mask_must_be_boolean_and_on_the_grid():
-    grid = make_lai(1).to_dataset()
-    mask = grid["lai"].isel(time=0, drop=True) > 1
-    assert align_mask(mask.transpose(), grid).dims == ("latitude", "longitude")
-    with pytest.raises(CubeError, match="expected booleans"):
-        align_mask(mask.astype(int), grid)
-    with pytest.raises(CubeError, match="expected longitude 9"):
-        align_mask(mask.isel(longitude=slice(1, None)), grid)
+def test_quantity_and_allocation_agree_with_loops_over_the_matrix():
+    prediction, truth, weight = make_fractions(1), make_fractions(2), make_weight()
+    sums = fraction_sums(prediction, truth, weight, "lc_class")
+    found, each = fraction_scores(sums), class_scores(sums)
+    observed, guessed, w, p, r = dominant_pairs(prediction, truth, weight)
+    crisp, soft = np.zeros((6, 6)), np.zeros((6, 6))
+    for k in range(w.size):
+        crisp[observed[k], guessed[k]] += w[k] / w.sum()
+        # The composite operator: what agrees, then the rest in proportion.
+        same = np.minimum(r[:, k], p[:, k])
+        rest_r, rest_p = r[:, k] - same, p[:, k] - same
+        mixed = np.outer(rest_r, rest_p) / max(rest_r.sum(), 1e-300)
+        soft += w[k] / w.sum() * (np.diag(same) + mixed)
+    for matrix, prefix in ((crisp, ""), (soft, "fraction_")):
+        rows, columns, hits = matrix.sum(axis=1), matrix.sum(axis=0), np.diag(matrix)
+        quantity, allocation = abs(columns - rows), 2 * np.minimum(rows - hits, columns - hits)
+        assert float(found[f"{prefix}quantity"]) == pytest.approx(quantity.sum() / 2, rel=1e-6)
+        assert float(found[f"{prefix}allocation"]) == pytest.approx(allocation.sum() / 2, rel=1e-6)
+        if not prefix:
+            np.testing.assert_allclose(each["quantity"], quantity, atol=1e-12)
+            np.testing.assert_allclose(each["allocation"], allocation, atol=1e-12)
+
+
+def test_torchmetrics_says_the_same():
+    torchmetrics = pytest.importorskip("torchmetrics.functional.classification")
+    torch = pytest.importorskip("torch")
+    prediction, truth = make_fractions(1), make_fractions(2)
+    weight = xr.ones_like(make_weight())
+    found = fraction_scores(fraction_sums(prediction, truth, weight, "lc_class"))
+    observed, guessed, *_ = dominant_pairs(prediction, truth, weight)
+    both = torch.from_numpy(guessed), torch.from_numpy(observed)
+    for name, function in (
+        ("f1", torchmetrics.multiclass_f1_score),
+        ("miou", torchmetrics.multiclass_jaccard_index),
+    ):
+        expected = float(function(*both, num_classes=6, average="macro"))
+        assert float(found[name]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_class_that_the_reference_lacks_has_no_score_but_a_count():
+    prediction, truth, weight = make_fractions(1), make_fractions(2), make_weight()
+    truth[:, 4] = truth[:, 4] * 0
+    each = class_scores(fraction_sums(prediction, truth, weight, "lc_class")).isel({"class": 4})
+    assert int(each["n"]) == 0
+    for name in ("f1", "iou", "recall", "precision", "quantity", "allocation"):
+        assert np.isnan(each[name])
+    assert float(each["bias"]) > 0
+
+
+def test_one_pixel_is_all_right_or_all_wrong():
+    axes, dims = {"latitude": [1.0], "longitude": [2.0]}, ("lc_class", "latitude", "longitude")
+    truth = xr.DataArray([[[0.75]], [[0.25]]], axes, dims)
+    weight = xr.DataArray([[3.0]], axes, dims[1:])
+    found = fraction_scores(fraction_sums(truth.copy(), truth, weight, "lc_class"))
+    assert {k: float(v) for k, v in found.items() if k not in ("mae", "bray_curtis")} == {
+        **{"overall_accuracy": 1, "miou": 1, "f1": 1, "quantity": 0, "allocation": 0},
+        **{"fraction_quantity": 0, "fraction_allocation": 0, "n": 1},
+    }
+    found = fraction_scores(fraction_sums(1 - truth, truth, weight, "lc_class"))
+    assert float(found["f1"]) == 0
+    assert float(found["quantity"]) == 1
+    assert float(found["bray_curtis"]) == pytest.approx(0.5)
+
+
+def test_a_weight_of_another_grid_is_an_error():
+    truth, weight = make_lai(1), make_weight()
+    with pytest.raises(CubeError, match="weight.*expected longitude"):
+        continuous_sums(truth, truth, weight.isel(longitude=slice(1, None)))

@@ -13,8 +13,8 @@ import xarray as xr
 from ..cube.grid import Grid, position
 from ..cube.schema import is_climatology
 from ..physics.consistency import year_index
+from .alignment import align_mask
 from .boosting import boosting
-from .metrics import align_mask
 
 __all__ = [
     "boosting",

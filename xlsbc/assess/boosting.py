@@ -21,7 +21,7 @@ from ..cube.grid import position
 from ..cube.schema import is_climatology
 from ..errors import CubeError
 from ..physics.consistency import year_index
-from .metrics import align_mask, mask_mismatches
+from .alignment import align_mask, mask_mismatches
 
 # Trees a month, at scikit-learn's learning rate of 0.1 and with its early stopping. On the Rhine
 # (land cover given, blocks held out) they reach R2 0.87; 500 gain 0.008 more in May and November.

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 
 from ..errors import CubeError
 from . import baselines as simple
+from .alignment import align, align_mask, mask_mismatches, mismatches
+from .groups import Groups, classes, months
 from .metrics import (
-    align,
-    align_mask,
+    anomaly_scores,
+    anomaly_sums,
     continuous_scores,
     continuous_sums,
     fraction_scores,
     fraction_sums,
-    mask_mismatches,
-    mismatches,
+    monthly_climatology,
 )
 
 PREDICTION = "prediction"
@@ -33,9 +35,22 @@ _SCORES = {
     "bias": ("mean of prediction minus reference", None),
     "mae": ("mean absolute error", None),
     "r2": ("one minus error variance over reference variance", "1"),
+    "anomaly_correlation": (
+        "correlation of anomalies from the reference's mean of the month, pixel by pixel",
+        "1",
+    ),
+    "bray_curtis": ("sum of absolute differences of fractions over sum of both", "1"),
     "overall_accuracy": ("share of pixels with the right dominant class", "1"),
     "miou": ("mean intersection over union of the dominant classes", "1"),
+    "f1": ("mean F1 of the dominant classes", "1"),
+    "quantity": ("disagreement of dominant classes in how much there is of each", "1"),
+    "allocation": ("disagreement of dominant classes in where each is", "1"),
     "n": ("values compared", "1"),
+}
+_SCORERS = {
+    "continuous": continuous_scores,
+    "anomaly": anomaly_scores,
+    "fraction": fraction_scores,
 }
 _DESCRIPTIONS = {
     PREDICTION: "what is judged",
@@ -65,6 +80,7 @@ def evaluate(
     where: xr.DataArray | None = None,
     train: xr.DataArray | None = None,
     baselines: Mapping[str, xr.Dataset | xr.DataArray] | None = None,
+    by: Literal["class", "month"] | Groups | None = None,
 ) -> xr.Dataset:
     """Skill of a prediction and of the baselines.
 
@@ -83,12 +99,20 @@ def evaluate(
         all by default.
     baselines
         More products to score, by name: Datasets like ``pred``, or LAI alone.
+    by
+        Scores for each group instead of all values together: ``"class"``, the reference's dominant
+        land use for ``lu``, land cover for ``lc`` and ``lai``; ``"month"``; or what
+        :mod:`.groups` makes of regions or elevation. A target that cannot be told apart so (there
+        is no month in yearly fractions) has no columns.
 
     Returns
     -------
     Dataset
-        Along ``product`` (``"prediction"`` first): ``lai_rmse``, ``lai_bias``, ``lai_mae``
-        (m2 m-2), ``lai_r2`` (1), ``lu_mae``, ``lu_overall_accuracy``, ``lu_miou`` (1), the same for
+        Along ``product`` (``"prediction"`` first) and the dimension of the groups: ``lai_rmse``,
+        ``lai_bias``, ``lai_mae`` (m2 m-2), ``lai_r2``, ``lai_anomaly_correlation`` (1, against the
+        reference's mean of each month over all its years), ``lu_mae``, ``lu_bray_curtis``,
+        ``lu_overall_accuracy``, ``lu_miou``, ``lu_f1``, ``lu_quantity``, ``lu_allocation`` (1; see
+        :func:`.metrics.fraction_scores`), the same for
         ``lc``, and the number of values compared, ``lai_n``, ``lu_n``, ``lc_n``. Area-weighted, in
         float64, over the values where the prediction, the product and the reference are finite;
         NaN with 0 values where there is none. The coordinate ``description`` says what each product
@@ -97,7 +121,8 @@ def evaluate(
     Raises
     ------
     CubeError
-        If grids, legends, times or masks do not match, or nothing can be scored: lists everything.
+        If grids, legends, times, masks or groups do not match, or nothing can be scored: lists
+        everything.
     """
     extra = _as_datasets(baselines or {})
     given = str(pred.attrs.get("xlsbc_given", "")).split()
@@ -109,7 +134,7 @@ def evaluate(
     held_out = simple.masked_area(reference, where)
     products = {PREDICTION: _in_blocks(pred), **_simple_products(reference, names, train)}
     products |= {name: _in_blocks(data) for name, data in extra.items()}
-    table = _scores(products, reference, names, held_out)
+    table = _scores(products, reference, _grouped(reference, names, by), held_out)
     described = [_DESCRIPTIONS.get(name, "given by the caller") for name in products]
     table = table.assign_coords(description=("product", described))
     return table.assign_attrs(_facts(pred, where, train, given))
@@ -147,52 +172,101 @@ def _simple_products(
 def _scores(
     products: Mapping[str, xr.Dataset],
     reference: xr.Dataset,
-    names: list[str],
+    groups: Mapping[str, Groups | None],
     weight: xr.DataArray,
 ) -> xr.Dataset:
     import dask
 
+    usual = monthly_climatology(reference["lai"]) if "lai" in groups else None
     sums = {
-        (name, product): _sums(name, data[name], products[PREDICTION][name], reference, weight)
-        for name in names
+        (name, product): _sums(
+            data[name], products[PREDICTION][name], reference[name], weight, groups[name], usual
+        )
+        for name in groups
         for product, data in products.items()
         if name in data
     }
     (sums,) = dask.compute(sums)
     columns: dict[str, xr.DataArray] = {}
-    for name in names:
-        prefix, class_dim = _TARGETS[name]
-        scores = fraction_scores if class_dim else continuous_scores
+    for name in groups:
         rows = [
-            scores(sums[name, product]).expand_dims(product=[product])
+            _row(sums[name, product]).expand_dims(product=[product])
             for product in products
             if (name, product) in sums
         ]
         table = xr.concat(rows, "product").reindex(product=list(products))
-        for score, column in table.items():
-            long_name, units = _SCORES[str(score)]
+        for score in (score for score in _SCORES if score in table):
+            long_name, units = _SCORES[score]
             units = units or reference[name].attrs.get("units", "1")
+            column = table[score]
             column = column.fillna(0).astype("int64") if score == "n" else column
-            columns[f"{prefix}_{score}"] = column.assign_attrs(long_name=long_name, units=units)
+            columns[f"{_TARGETS[name][0]}_{score}"] = column.assign_attrs(
+                long_name=long_name, units=units
+            )
     return xr.Dataset(columns)
 
 
+def _row(sums: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Scores of one product from the sums of each kind."""
+    scores = xr.Dataset()
+    for kind, each in sums.items():
+        scores = _SCORERS[kind](each).assign(scores)
+    return scores
+
+
 def _sums(
-    name: str,
     product: xr.DataArray,
     prediction: xr.DataArray,
-    reference: xr.Dataset,
+    reference: xr.DataArray,
     weight: xr.DataArray,
-) -> xr.Dataset:
+    by: Groups | None,
+    usual: xr.DataArray | None,
+) -> dict[str, xr.Dataset]:
     """Sums over the values that the prediction has as well: one sample for all products."""
-    prediction, truth = align(prediction, reference[name])
+    name = str(reference.name)
+    prediction, truth = align(prediction, reference)
     steps = {dim: truth[dim].values for dim in ("time", "year") if dim in truth.dims}
     product, _ = align(product.rename(name).reindex(steps), truth)
     product = product.where(prediction.notnull())
     class_dim = _TARGETS[name][1]
     if class_dim:
-        return fraction_sums(product, truth, weight, class_dim)
-    return continuous_sums(product, truth, weight)
+        return {"fraction": fraction_sums(product, truth, weight, class_dim, by=by)}
+    return {
+        "continuous": continuous_sums(product, truth, weight, by=by),
+        "anomaly": anomaly_sums(product, truth, weight, by=by, climatology=usual),
+    }
+
+
+def _grouped(
+    reference: xr.Dataset, names: list[str], by: str | Groups | None
+) -> dict[str, Groups | None]:
+    """The groups of each target that can be told apart by them."""
+    if by is None:
+        return dict.fromkeys(names)
+    found = {name: _groups(reference, name, by) for name in names}
+    kept: dict[str, Groups | None] = {k: v for k, v in found.items() if v is not None}
+    if not kept:
+        wanted = by if isinstance(by, str) else f"{by.name} over {by.index.dims}"
+        raise CubeError(
+            f"expected by='class', 'month' or groups over dimensions of {', '.join(names)}; found "
+            f"{wanted}, which none of them can be told apart by; classes of lai need lc_fraction"
+        )
+    return kept
+
+
+def _groups(reference: xr.Dataset, name: str, by: str | Groups) -> Groups | None:
+    field = reference[name]
+    if isinstance(by, Groups):
+        return by if set(by.index.dims) <= set(field.dims) else None
+    if by == "month" and "time" in field.dims:
+        return months(field["time"])
+    if by != "class":
+        return None
+    if class_dim := _TARGETS[name][1]:
+        return classes(field, class_dim)
+    if "lc_fraction" not in reference:
+        return None
+    return classes(reference["lc_fraction"], "lc_class", field["time"])
 
 
 def _require(

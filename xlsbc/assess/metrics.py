@@ -2,12 +2,21 @@
 
 Every score follows from a Dataset of area-weighted float64 sums (a monoid: two such Datasets are
 pooled by ``+``, one is pooled over a kept dimension by ``.sum``), so it is the same however the
-data are chunked, in time, in regions or over machines. The sums are lazy on Dask data.
+data are chunked, in time, in regions or over machines. The sums are lazy on Dask data, and can be
+kept by :mod:`.groups`: class, region, month, elevation.
 
 References
 ----------
 Everingham, M. et al. (2015): The PASCAL visual object classes challenge: a retrospective.
 Int. J. Computer Vision 111, 98-136, section 3 (intersection over union of segmentations).
+Wilks, D. S. (2011): Statistical methods in the atmospheric sciences, 3rd ed., section 8.6.4
+(anomaly correlation).
+Bray, J. R. and Curtis, J. T. (1957): An ordination of the upland forest communities of southern
+Wisconsin. Ecological Monographs 27, 325-349.
+Pontius, R. G. and Millones, M. (2011): Death to Kappa. Int. J. Remote Sensing 32, 4407-4429,
+equations 2 to 7 (quantity and allocation disagreement).
+Pontius, R. G. and Cheuk, M. L. (2006): A generalized cross-tabulation matrix to compare
+soft-classified maps at multiple resolutions. Int. J. Geographical Information Science 20, 1-30.
 """
 
 from __future__ import annotations
@@ -19,8 +28,8 @@ import xarray as xr
 
 from xlsbc.errors import CubeError
 
-# Coordinates of one grid differ by rounding when they were made in float32 or by another formula.
-_COORDINATE_TOLERANCE = 0.01  # of a grid step
+from .alignment import align, lay
+from .groups import By, dominant, laid, tally, total
 
 # Variance that float64 sums cannot tell from none: 1e-12 of the mean square, where the sums
 # themselves carry some 1e-15 of it.
@@ -32,6 +41,7 @@ def continuous_sums(
     reference: xr.DataArray,
     weight: xr.DataArray,
     dims: Sequence[str] | None = None,
+    by: By = None,
 ) -> xr.Dataset:
     """Sums behind the scores of a continuous variable.
 
@@ -43,6 +53,8 @@ def continuous_sums(
         Broadcasts against them; 0 leaves a pixel out. Cell area (m2) times a mask, say.
     dims
         Dimensions to sum over; all by default.
+    by
+        Groups to keep apart.
 
     Returns
     -------
@@ -53,15 +65,14 @@ def continuous_sums(
     Raises
     ------
     CubeError
-        If the two do not share grid, calendar or legend.
+        If the two do not share grid, calendar or legend, or weight or groups do not fit them.
     """
     prediction, reference = align(prediction, reference)
     found = prediction.astype("float64")
     truth = reference.astype("float64")
-    used = found.notnull() & truth.notnull() & (weight > 0)
+    used, weight = used_pairs(found.notnull() & truth.notnull(), weight)
     error = (found - truth).where(used, 0)
     truth = truth.where(used, 0)
-    weight = used * weight.fillna(0).astype("float64")
     terms = {
         "n": used,
         "weight": weight,
@@ -71,7 +82,7 @@ def continuous_sums(
         "reference": weight * truth,
         "reference_squared": weight * truth**2,
     }
-    return xr.Dataset({name: term.sum(dims) for name, term in terms.items()}).drop_attrs()
+    return total(terms, dims, by)
 
 
 def continuous_scores(sums: xr.Dataset) -> xr.Dataset:
@@ -94,12 +105,101 @@ def continuous_scores(sums: xr.Dataset) -> xr.Dataset:
     )
 
 
+def monthly_climatology(reference: xr.DataArray) -> xr.DataArray:
+    """Mean over years of each calendar month ``(month, ...)``, float64, lazy on lazy data.
+
+    Parameters
+    ----------
+    reference
+        With ``time``; NaN is left out, and a mean of nothing is NaN.
+    """
+    which = reference["time"].dt.month.values
+    means = []
+    for month in np.unique(which):
+        part = reference.isel(time=np.flatnonzero(which == month)).astype("float64")
+        seen = part.notnull().sum("time")
+        means.append((part.sum("time") / seen.where(seen > 0)).expand_dims(month=[int(month)]))
+    return xr.concat(means, "month")
+
+
+def anomaly_sums(
+    prediction: xr.DataArray,
+    reference: xr.DataArray,
+    weight: xr.DataArray,
+    dims: Sequence[str] | None = None,
+    by: By = None,
+    *,
+    climatology: xr.DataArray | None = None,
+) -> xr.Dataset:
+    """Sums behind the anomaly correlation.
+
+    Parameters
+    ----------
+    prediction, reference, weight, dims, by
+        As in :func:`continuous_sums`, with ``time``.
+    climatology
+        ``(month, ...)`` with a coordinate ``month``, 1 to 12, in the units of the two. By default
+        :func:`monthly_climatology` of the reference, in each pixel, over all years that it has,
+        also those that the prediction lacks.
+
+    Returns
+    -------
+    Dataset
+        ``n`` (pairs), ``weight`` and the weighted sums of ``covariance``, ``prediction_variance``,
+        ``reference_variance`` (products of anomalies) and ``reference_squared``; lazy on lazy data.
+        Pairs without a climatology are left out.
+
+    Raises
+    ------
+    CubeError
+        If the two do not share grid or calendar, or the climatology does not fit them.
+    """
+    usual = monthly_climatology(reference) if climatology is None else climatology
+    prediction, reference = align(prediction, reference)
+    if "month" not in usual.coords:
+        raise CubeError(
+            f"expected a climatology with the coordinate month; found {list(usual.coords)}; "
+            "number its months from 1"
+        )
+    month = prediction["time"].dt.month.values - 1
+    usual = usual.reindex(month=range(1, 13)).isel(month=month).rename(month="time")
+    usual = lay(usual.assign_coords(time=prediction["time"].values), prediction)
+    found = prediction.astype("float64") - usual
+    truth = reference.astype("float64") - usual
+    used, weight = used_pairs(found.notnull() & truth.notnull(), weight)
+    found, truth = found.where(used, 0), truth.where(used, 0)
+    terms = {
+        "n": used,
+        "weight": weight,
+        "covariance": weight * found * truth,
+        "prediction_variance": weight * found**2,
+        "reference_variance": weight * truth**2,
+        "reference_squared": weight * reference.where(used, 0).astype("float64") ** 2,
+    }
+    return total(terms, dims, by)
+
+
+def anomaly_scores(sums: xr.Dataset) -> xr.Dataset:
+    """``anomaly_correlation`` (1), uncentred, and the pairs ``n``.
+
+    NaN where there is no pair, and where either has no anomalies: in a mean year, or one year held
+    against its own climatology.
+    """
+    least = _NO_VARIANCE * sums["reference_squared"]
+    found, truth = sums["prediction_variance"], sums["reference_variance"]
+    varies = (found > least) & (truth > least)
+    # Two roots: the product of the two could underflow where their roots do not.
+    correlation = sums["covariance"] / np.sqrt(found.where(varies)) / np.sqrt(truth)
+    return xr.Dataset({"anomaly_correlation": correlation, "n": sums["n"]})
+
+
 def fraction_sums(
     prediction: xr.DataArray,
     reference: xr.DataArray,
     weight: xr.DataArray,
     class_dim: str,
     dims: Sequence[str] | None = None,
+    by: By = None,
 ) -> xr.Dataset:
     """Sums behind the scores of class fractions.
 
@@ -114,197 +214,126 @@ def fraction_sums(
         The dimension of the classes.
     dims
         Dimensions to sum over; all but ``class_dim`` by default.
+    by
+        Groups to keep apart.
 
     Returns
     -------
     Dataset
-        ``n`` (pixels), ``weight``, ``absolute`` (weighted, mean over classes) and ``confusion``
-        (reference_class, predicted_class): weight by dominant class, where the first class of the
-        legend wins a tie; lazy on lazy data.
+        ``n`` (pixels), ``weight``, ``absolute`` (weighted, mean over classes), ``predicted_area``
+        and ``reference_area`` (class): weight times fraction, ``class_n`` (reference_class): pixels
+        and ``confusion`` (reference_class, predicted_class): weight, both by dominant class, where
+        the first class of the legend wins a tie; lazy on lazy data.
 
     Raises
     ------
     CubeError
-        If the two do not share grid, calendar or legend.
+        If the two do not share grid, calendar or legend, or weight or groups do not fit them.
     """
     prediction, reference = align(prediction, reference)
-    used = (prediction.notnull() & reference.notnull()).all(class_dim) & (weight > 0)
+    valid = (prediction.notnull() & reference.notnull()).all(class_dim)
+    used, weight = used_pairs(valid, weight)
     found = prediction.where(used, 0).astype("float64")
     truth = reference.where(used, 0).astype("float64")
-    weight = used * weight.fillna(0).astype("float64")
-    over = list(used.dims if dims is None else dims)
-    return xr.Dataset(
-        {
-            "n": used.sum(over),
-            "weight": weight.sum(over),
-            "absolute": (weight * abs(found - truth).mean(class_dim)).sum(over),
-            "confusion": xr.dot(
-                _dominant(truth, class_dim, "reference_class") * weight,
-                _dominant(found, class_dim, "predicted_class"),
-                dim=over,
-            ),
-        }
-    ).drop_attrs()
+    over = [str(dim) for dim in (used.dims if dims is None else dims)]
+    terms = {
+        "n": used,
+        "weight": weight,
+        "absolute": weight * abs(found - truth).mean(class_dim),
+    }
+    areas = {"predicted_area": weight * found, "reference_area": weight * truth}
+    areas = {name: area.rename({class_dim: "class"}) for name, area in areas.items()}
+    groups = laid(by, used)
+    observed, guessed = (
+        dominant(each, class_dim, name)
+        for each, name in ((truth, "reference_class"), (found, "predicted_class"))
+    )
+    counts = tally({"class_n": used}, [*groups, observed], over)
+    matrix = tally({"confusion": weight}, [*groups, observed, guessed], over)
+    sums = total(terms, over, by).assign(total(areas, over, by))
+    return sums.assign(counts).assign(matrix).drop_attrs()
 
 
 def fraction_scores(sums: xr.Dataset) -> xr.Dataset:
-    """``mae``, ``overall_accuracy``, ``miou`` (1) and the number of pixels ``n``.
+    """Scores of fractions and of the classes that dominate, all 1, and the number of pixels ``n``.
 
-    ``mae`` is the mean over pixels and classes of ``|prediction - reference|``; the others compare
-    dominant classes. ``miou`` is the mean intersection over union of the classes that dominate
-    somewhere in the reference. All but ``n`` are NaN where there is no pixel.
+    ``mae`` is the mean over pixels and classes of ``|prediction - reference|``, ``bray_curtis`` the
+    sum of those over the sum of both. ``fraction_quantity`` and ``fraction_allocation`` are
+    disagreement by the composite operator: all of it is half the sum of ``|prediction -
+    reference|``, that of quantity half the sum over classes of the difference in area.
+
+    The others compare dominant classes: ``overall_accuracy``; ``miou`` and ``f1``, means of the
+    classes that dominate somewhere in the reference; ``quantity`` and ``allocation`` disagreement,
+    which add up to ``1 - overall_accuracy``. All but ``n`` are NaN where there is no pixel.
     """
     weight = sums["weight"].where(sums["n"] > 0)
-    confusion = sums["confusion"]
-    each = xr.DataArray(np.arange(confusion.sizes["reference_class"]), dims="class")
-    hits = confusion.isel(reference_class=each, predicted_class=each)
-    observed = confusion.sum("predicted_class").isel(reference_class=each)
-    predicted = confusion.sum("reference_class").isel(predicted_class=each)
-    union = observed + predicted - hits
+    hits, observed, predicted = _margins(sums["confusion"])
+    quantity = 0.5 * abs(predicted - observed).sum("class") / weight
+    soft = 0.5 * abs(sums["predicted_area"] - sums["reference_area"]).sum("class") / weight
+    absolute = sums["absolute"] * sums.sizes["class"]  # sum over classes
+    both = (sums["predicted_area"] + sums["reference_area"]).sum("class")
+    accuracy = hits.sum("class") / weight
+    each = class_scores(sums)
     return xr.Dataset(
         {
             "mae": sums["absolute"] / weight,
-            "overall_accuracy": hits.sum("class") / weight,
-            "miou": (hits / union.where(observed > 0)).mean("class"),
+            "bray_curtis": absolute / both.where(both > 0),
+            "fraction_quantity": soft,
+            # never less than nothing but for rounding
+            "fraction_allocation": (0.5 * absolute / weight - soft).clip(min=0),
+            "overall_accuracy": accuracy,
+            "miou": each["iou"].mean("class"),
+            "f1": each["f1"].mean("class"),
+            "quantity": quantity,
+            "allocation": (1 - accuracy - quantity).clip(min=0),
             "n": sums["n"],
         }
     )
 
 
-def align(prediction: xr.DataArray, reference: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """The two on the same coordinates: the reference's grid, the prediction's times and years.
+def class_scores(sums: xr.Dataset) -> xr.Dataset:
+    """Scores of each class, all 1, and the number of pixels ``n`` that it dominates.
+
+    ``f1``, ``iou``, ``recall`` (producer's accuracy) and ``precision`` (user's accuracy) compare
+    dominant classes; ``quantity`` and ``allocation`` are a class's disagreement, half of whose
+    sum over classes is that of all; ``bias`` is the mean error of its fraction.
+    NaN for a class that dominates nowhere in the reference (``bias``: where there is no pixel),
+    ``precision`` also for one that is never predicted.
+    """
+    weight = sums["weight"].where(sums["n"] > 0)
+    hits, observed, predicted = _margins(sums["confusion"])
+    present = observed.where(observed > 0)
+    known = present.notnull()
+    common = present.where(present < predicted, predicted)
+    scores = {
+        "f1": 2 * hits / (present + predicted),
+        "iou": hits / (present + predicted - hits),
+        "recall": hits / present,
+        "precision": (hits / predicted.where(predicted > 0)).where(known),
+        "quantity": (abs(predicted - present) / weight).where(known),
+        "allocation": (2 * (common - hits) / weight).where(known),
+        "bias": (sums["predicted_area"] - sums["reference_area"]) / weight,
+        "n": sums["class_n"].rename(reference_class="class"),
+    }
+    return xr.Dataset(scores)
+
+
+def used_pairs(valid: xr.DataArray, weight: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Where there is a value of a positive weight, and the weight there, 0 elsewhere, float64.
 
     Raises
     ------
     CubeError
-        Listing everything that :func:`mismatches` finds.
+        If the weight does not fit.
     """
-    problems = mismatches(prediction, reference)
-    if problems:
-        raise CubeError("the prediction cannot be held against the reference", problems)
-    shared = [dim for dim in prediction.dims if dim in prediction.coords]
-    steps = [dim for dim in shared if prediction[dim].dtype.kind in "Miu"]
-    classes = [dim for dim in shared if _is_text(prediction[dim])]
-    reference = reference.sel({dim: prediction[dim].values for dim in steps})
-    prediction = prediction.sel({dim: reference[dim].values for dim in classes})
-    # Equal within a rounding: one set of numbers, or arithmetic would drop what differs.
-    prediction = prediction.assign_coords({dim: reference[dim] for dim in shared})
-    return prediction, reference.transpose(*prediction.dims)
+    weight = lay(weight.rename("weight"), valid)
+    used = valid & (weight > 0)
+    return used, used * weight.fillna(0).astype("float64")
 
 
-def mismatches(prediction: xr.DataArray, reference: xr.DataArray) -> list[str]:
-    """Everything that keeps the two from being compared; computes nothing.
-
-    The prediction may have its classes in another order and fewer times or years.
-    """
-    name = prediction.name or reference.name or "the prediction"
-    if set(prediction.dims) != set(reference.dims):
-        return [
-            f"{name!r}: expected dimensions {reference.dims}; found {prediction.dims}; "
-            "conform both datasets"
-        ]
-    return [
-        f"{name!r}: {problem}"
-        for dim in reference.dims
-        if (problem := _mismatch(prediction, reference, str(dim)))
-    ]
-
-
-def align_mask(mask: xr.DataArray, reference: xr.Dataset) -> xr.DataArray:
-    """A mask of pixels (latitude, longitude) on the reference's own coordinates.
-
-    Raises
-    ------
-    CubeError
-        Listing everything that :func:`mask_mismatches` finds.
-    """
-    problems = mask_mismatches(mask, reference)
-    if problems:
-        raise CubeError("the mask does not fit the reference", problems)
-    axes = {dim: reference[dim] for dim in ("latitude", "longitude")}
-    return mask.transpose(*axes).assign_coords(axes)
-
-
-def mask_mismatches(mask: xr.DataArray, reference: xr.Dataset) -> list[str]:
-    """Everything that keeps a boolean mask from being laid on the reference; computes nothing."""
-    axes = ("latitude", "longitude")
-    name = mask.name or "mask"
-    if set(mask.dims) != set(axes) or mask.dtype != bool:
-        return [
-            f"{name!r}: expected booleans over {axes}; found {mask.dtype} over {mask.dims}; "
-            "make it with a comparison of a field on the target grid"
-        ]
-    grid = xr.DataArray(
-        np.empty([reference.sizes[axis] for axis in axes], dtype=bool),
-        coords={axis: reference[axis] for axis in axes},
-    )
-    return mismatches(mask.rename(name), grid)
-
-
-def _mismatch(prediction: xr.DataArray, reference: xr.DataArray, dim: str) -> str | None:
-    if dim not in prediction.coords or dim not in reference.coords:
-        sizes = prediction.sizes[dim], reference.sizes[dim]
-        same = sizes[0] == sizes[1]
-        return None if same else f"expected {sizes[1]} along {dim}; found {sizes[0]}; cut one"
-    found, expected = prediction[dim], reference[dim]
-    if _is_text(expected):
-        return _class_mismatch(found, expected)
-    if found.dtype.kind != expected.dtype.kind:
-        return (
-            f"expected {dim} as {expected.dtype}; found {found.dtype}; convert one of the calendars"
-        )
-    if expected.dtype.kind in "Miu":
-        missing = np.setdiff1d(found.values, expected.values)
-        if missing.size:
-            return (
-                f"expected every {dim} in the reference; found {_few(missing)} only in the "
-                f"prediction; select the shared ones first"
-            )
-        return None
-    return _axis_mismatch(found, expected)
-
-
-def _axis_mismatch(found: xr.DataArray, expected: xr.DataArray) -> str | None:
-    step = np.abs(np.diff(expected.values)).min() if expected.size > 1 else 1.0
-    same = found.size == expected.size and np.allclose(
-        found.values, expected.values, rtol=0, atol=_COORDINATE_TOLERANCE * step
-    )
-    return (
-        None
-        if same
-        else (
-            f"expected {expected.name} {_span(expected)}; found {_span(found)}; "
-            "cut or regrid one to the other's grid"
-        )
-    )
-
-
-def _class_mismatch(found: xr.DataArray, expected: xr.DataArray) -> str | None:
-    legends = [each.attrs.get("legend") for each in (found, expected)]
-    ids = [{str(value) for value in each.values} for each in (found, expected)]
-    if ids[0] == ids[1] and (None in legends or legends[0] == legends[1]):
-        return None
-    return (
-        f"expected legend {legends[1]!r} with {len(ids[1])} classes; found {legends[0]!r}, "
-        f"which lacks {_few(sorted(ids[1] - ids[0]))} and adds {_few(sorted(ids[0] - ids[1]))}; "
-        "apply a crosswalk to one of them"
-    )
-
-
-def _dominant(fraction: xr.DataArray, class_dim: str, name: str) -> xr.DataArray:
-    """One-hot of the largest class along a new dimension ``name``."""
-    labels = xr.DataArray(np.arange(fraction.sizes[class_dim]), dims=name)
-    return (fraction.argmax(class_dim) == labels).astype("float64")
-
-
-def _is_text(coordinate: xr.DataArray) -> bool:
-    return coordinate.dtype.kind in "OUST" and isinstance(coordinate.values.flat[0], str)
-
-
-def _few(values: Sequence[object] | np.ndarray) -> str:
-    shown = ", ".join(str(value) for value in values[:3])
-    return (shown or "none") + (f" and {len(values) - 3} more" if len(values) > 3 else "")
-
-
-def _span(axis: xr.DataArray) -> str:
-    return f"{axis.size} from {axis.values[0]:g} to {axis.values[-1]:g}"
+def _margins(confusion: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """Weight by class of what agrees, of the reference and of the prediction."""
+    each = xr.DataArray(np.arange(confusion.sizes["reference_class"]), dims="class")
+    hits = confusion.isel(reference_class=each, predicted_class=each)
+    observed = confusion.sum("predicted_class").rename(reference_class="class")
+    return hits, observed, confusion.sum("reference_class").rename(predicted_class="class")

@@ -25,8 +25,8 @@ from xlsbc.physics.consistency import check_html
 TARGETS = {"lai": "Leaf area index", "lu": "Land use", "lc": "Land cover"}
 HEADLINE_METRIC = {"lai": "rmse", "lu": "mae", "lc": "mae"}
 PREDICTION = "prediction"  # the row of `scores` that is not a baseline
-LOWER_IS_BETTER = ("rmse", "mae")
-HIGHER_IS_BETTER = ("r2", "overall_accuracy", "miou")
+LOWER_IS_BETTER = ("rmse", "mae", "bray_curtis", "quantity", "allocation")
+HIGHER_IS_BETTER = ("r2", "anomaly_correlation", "overall_accuracy", "miou", "f1")
 
 OWN_ROW = ' class="own"'
 STYLE = """
@@ -299,7 +299,8 @@ def _column_name(target: str, name: str, scores: xr.Dataset) -> str:
 
 
 def _metric_name(metric: str) -> str:
-    known = {"rmse": "RMSE", "mae": "MAE", "r2": "R²", "n": "values", "miou": "mIoU"}
+    known = {"rmse": "RMSE", "mae": "MAE", "r2": "R²", "n": "values", "miou": "mIoU", "f1": "F1"}
+    known |= {"bray_curtis": "Bray-Curtis"}
     return known.get(metric, _words(metric))
 
 
