@@ -12,6 +12,7 @@ at the start; and the decoder back to pixels.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,7 @@ class Sizes:
     """Whether the encoder's function is to be unchanged at first."""
 
 
-class Patches(nn.Module):
+class Patches(nn.Module, ABC):
     """Features on pixels from an encoder of patches.
 
     Parameters
@@ -130,9 +131,9 @@ class Patches(nn.Module):
         ]  # (batch, dim, row, column) each
         return self.decoder(maps, x)
 
+    @abstractmethod
     def layers(self, x: Tensor, place: Tensor | None) -> list[Tensor]:
         """Tokens of every layer, ``(batch, token, dim)``, rows of patches one after the other."""
-        raise NotImplementedError
 
 
 class ViTBackbone(Patches):
