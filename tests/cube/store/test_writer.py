@@ -234,7 +234,10 @@ def test_a_replacement_that_was_not_moved_to_its_place_is_moved_by_the_same_agai
 def memory(tmp_path: Path) -> Iterator[str]:
     """A URL prefix in memory, of this test alone."""
     yield f"memory://{tmp_path.name}"
-    fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)
+    # key by key: threads of a write that failed may still be finishing their chunk
+    files = fsspec.filesystem("memory").store
+    for name in [name for name in files if name.startswith(f"/{tmp_path.name}/")]:
+        files.pop(name, None)
 
 
 def test_a_store_need_not_be_local(product, memory):
