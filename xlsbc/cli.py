@@ -125,6 +125,49 @@ def verify(store: str) -> None:
     print(f"{verify(store)} objects are as they were written")
 
 
+def benchmark(
+    settings: str,
+    out: str | None = None,
+    cube: str | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Compare emulators by skill, cost and consistency; the same command goes on where it was.
+
+    Exit status 1 if a cell failed.
+
+    Args:
+        settings: YAML file of an experiment: cube, models, splits, sweeps.
+        out: URL of the folder of the results, in place of that of the file.
+        cube: URL of a Zarr cube, in place of that of the file.
+        workers: How many cells run at once on this machine.
+        scheduler: Address of a Dask scheduler, to use its workers instead.
+        dry_run: Whether to say what would be run, and train nothing.
+    """
+    from xlsbc.assess.benchmark.config import Experiment
+
+    asked = {"out": out, "cube": cube}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    experiment = Experiment.read(settings).model_copy(update=changes)
+    from xlsbc.assess.benchmark.run import benchmark, plan
+
+    if dry_run:
+        print(plan(experiment))
+        return
+    if scheduler is None:
+        results = benchmark(experiment, workers=workers)
+    else:
+        from distributed import Client
+
+        with Client(scheduler) as client:
+            results = benchmark(experiment, client=client)
+    print(f"Results: {results.out} (open report.html)")
+    if results.failed:
+        print(f"{len(results.failed)} cells failed; the same command tries them again")
+        sys.exit(1)
+
+
 def recipe_list() -> None:
     """Print the recipes that build cubes from providers' files."""
     from xlsbc.cube.feedstock import feedstocks
@@ -246,6 +289,7 @@ COMMANDS: dict[str, Any] = {
         "run": recipe_run,
     },
     "train": train,
+    "benchmark": benchmark,
     "predict": predict,
     "check": check,
     "verify": verify,

@@ -24,7 +24,7 @@ from xlsbc.errors import LsbcError
 from xlsbc.inference.predict import predict
 from xlsbc.physics.consistency import check
 from xlsbc.training.fit import fit
-from xlsbc.training.splits import TRAIN, held_out, of_years, split_map
+from xlsbc.training.splits import TRAIN, described, held_out, of_years, split_map
 
 __all__ = ["Recipe", "quickstart"]
 
@@ -260,7 +260,7 @@ def describe(
         "Predicted": predicted,
         "Inputs": ", ".join(v.name + " (may be missing)" * v.optional for v in spec.inputs)
         + ", lu_total" * spec.driver,
-        "Held out": apart(spec.split or Split()),
+        "Held out": described(spec.split or Split()),
         "Emulator": f"{emulator.hash[:16]}, {emulator.headline}",
         "Training": f"{spec.provenance['steps']} steps of {spec.provenance['batch_size']} crops of "
         f"{spec.provenance['crop']} pixels, random initialisation, seed {seed}",
@@ -274,18 +274,6 @@ def describe(
             "scored pixels"
         )
     return facts
-
-
-def apart(split: Split) -> str:
-    """What a split holds out, in words."""
-    blocks = (
-        f"{split.fraction:.0%} of blocks of {split.size} pixels, buffer {split.buffer} pixels, "
-        f"seed {split.seed}"
-    )
-    regions = f"regions {', '.join(map(str, split.regions))}"
-    years = f"the years {', '.join(map(str, split.years))}"
-    said = ((split.fraction, blocks), (split.regions, regions), (split.years, years))
-    return "; ".join(words for held, words in said if held) or "nothing"
 
 
 class Clock:

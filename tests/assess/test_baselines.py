@@ -7,71 +7,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from tests.assess.cubes import make_cube, make_split
 from xlsbc.assess.baselines import (
-    boosting,
     class_by_month_climatology,
+    coarse_upsampled,
     persistence,
     persistence_of_coarse_totals,
 )
 from xlsbc.cube.grid import Grid
-from xlsbc.cube.legends import LC, LU
-from xlsbc.errors import CubeError
-
-CLIMATOLOGY = "time: mean within years time: mean over years"
-
-
-def make_cube(seed=0, *, years=(2001, 2002), shape=(37, 64), west=8.0, climatology=False):
-    """A conformed cube of noise: what a baseline learned is only what the test put in."""
-    rng = np.random.default_rng(seed)
-    start = np.datetime64(f"{years[0]}-01", "M")
-    n_times = 12 if climatology else 12 * len(years)
-    time = (start + np.arange(n_times)).astype("datetime64[ns]")
-    lc = rng.dirichlet(np.full(14, 0.2), size=(len(years), *shape))
-    lu = rng.dirichlet(np.full(13, 0.2), size=(len(years), *shape))
-    coarse = (len(years), 13, 4, 5)
-    total = rng.dirichlet(np.ones(13), size=(coarse[0], *coarse[2:]))
-    fine, year = ("latitude", "longitude"), ("year",)
-    cells = ("driver_latitude", "driver_longitude")
-    forcing = ("forcing_time", "forcing_latitude", "forcing_longitude")
-    ds = xr.Dataset(
-        {
-            "elevation": (fine, rng.uniform(0, 3000, size=shape)),
-            "slope": (fine, rng.uniform(0, 40, size=shape)),
-            "t2m": (forcing, rng.normal(285, 5, size=(n_times, 4, 5))),
-            "co2": (year, 370e-6 + 2e-6 * np.arange(len(years))),
-            "lu_total": (("year", "lu_class", *cells), np.moveaxis(total, -1, 1)),
-            "lu_fraction": (("year", "lu_class", *fine), np.moveaxis(lu, -1, 1)),
-            "lc_fraction": (("year", "lc_class", *fine), np.moveaxis(lc, -1, 1)),
-            "lai": (("time", *fine), rng.gamma(2.0, size=(n_times, *shape))),
-        },
-        {
-            "latitude": 47.0 - (np.arange(shape[0]) + 0.5) / 120,
-            "longitude": west + (np.arange(shape[1]) + 0.5) / 120,
-            "year": list(years),
-            "time": time,
-            "forcing_time": time,
-            **{f"{name}_latitude": 47.125 - 0.25 * np.arange(4) for name in ("driver", "forcing")},
-            **{
-                f"{name}_longitude": west - 0.125 + 0.25 * np.arange(5)
-                for name in ("driver", "forcing")
-            },
-            "lu_class": LU.coordinate("lu_class")["lu_class"],
-            "lc_class": LC.coordinate("lc_class")["lc_class"],
-        },
-    )
-    for name in ("lai", "t2m"):
-        ds[name].attrs["units"] = {"lai": "m2 m-2", "t2m": "K"}[name]
-        if climatology:
-            ds[name].attrs["cell_methods"] = CLIMATOLOGY
-    return ds.astype("float32")
-
-
-def make_split(cube, *, columns=20):
-    """The first columns held out, the others for training, with three columns between."""
-    column = xr.zeros_like(cube["elevation"], dtype=int) + xr.DataArray(
-        np.arange(cube.sizes["longitude"]), dims="longitude"
-    )
-    return column < columns, column >= columns + 3
 
 
 def mean_of_first_cell(cube, field):
@@ -257,138 +200,54 @@ class TestPersistenceOfCoarseTotals:
         xr.testing.assert_allclose(lazy.compute(), persistence_of_coarse_totals(cube))
 
 
-def make_learnable(**kwargs):
-    """LAI that follows from elevation, one class and the month's temperature of the cell."""
-    cube = make_cube(**kwargs)
-    rows = np.clip(np.arange(37) // 30 + 1, 0, 3)
-    columns = np.clip(np.arange(64) // 30 + 1, 0, 4)
-    warmth = cube["t2m"].values[:, rows][:, :, columns] - 280
-    cover = np.repeat(cube["lc_fraction"].sel(lc_class="trees_ne").values, 12, axis=0)
-    lai = 3 - cube["elevation"].values / 1500 + 2 * cover + 0.1 * warmth
-    return cube.assign(lai=cube["lai"].copy(data=np.maximum(lai, 0).astype("float32")))
-
-
-@pytest.fixture
-def fitted(monkeypatch):
-    """Tables that scikit-learn was fitted on."""
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
-    tables = []
-    fit = HistGradientBoostingRegressor.fit
-
-    def record(model, table, target):
-        tables.append(table)
-        return fit(model, table, target)
-
-    monkeypatch.setattr(HistGradientBoostingRegressor, "fit", record)
-    return tables
-
-
-class TestBoosting:
-    predictors = ("elevation", "slope", "t2m", "co2", "lu_total")
-
-    @pytest.fixture(autouse=True)
-    def few_trees(self, monkeypatch):
-        monkeypatch.setattr("xlsbc.assess.boosting.TREES", 25)
-
-    def boost(self, cube, *, predictors=predictors, given=("lc_fraction",), **kwargs):
-        where, train = make_split(cube)
-        return boosting(cube, predictors, where, train, given=given, **kwargs)
-
-    def test_it_recovers_a_rule_in_the_held_out_pixels(self):
-        cube = make_learnable(years=(2000,), climatology=True)
-        where, _ = make_split(cube)
-        found = self.boost(cube).values[:, where.values]
-        truth = cube["lai"].values[:, where.values]
-        assert 1 - ((found - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum() > 0.9
-
-    def test_it_cannot_see_lai_outside_the_training_pixels(self):
-        cube = make_learnable(years=(2000,), climatology=True)
-        _, train = make_split(cube)
-        changed = cube.assign(lai=cube["lai"].where(train, 5))
-        xr.testing.assert_identical(self.boost(changed), self.boost(cube))
-
-    def test_it_cannot_see_land_that_was_not_given(self):
-        cube = make_learnable(years=(2000,), climatology=True)
-        changed = cube.assign(
-            lc_fraction=cube["lc_fraction"].roll(longitude=9, roll_coords=False),
-            lu_fraction=cube["lu_fraction"].roll(longitude=9, roll_coords=False),
-        )
-        assert not np.allclose(self.boost(changed), self.boost(cube), equal_nan=True)
-        xr.testing.assert_identical(self.boost(changed, given=()), self.boost(cube, given=()))
-
-    def test_it_is_missing_outside_the_held_out_pixels(self):
-        cube = make_learnable(years=(2000,), climatology=True)
-        where, _ = make_split(cube)
-        field = self.boost(cube)
-        assert field.dims == cube["lai"].dims
-        assert field.dtype == np.float32
-        np.testing.assert_array_equal(np.isfinite(field.values[3]), where.values)
-
-    def test_each_month_has_a_model_of_its_own(self):
-        cube = make_learnable(years=(2001, 2002))
-        where, _ = make_split(cube)
-        changed = cube.copy(deep=True)
-        changed["lai"][dict(time=[4, 16])] = 1.0
-        before, after = self.boost(cube), self.boost(changed)
-        same = np.delete(np.arange(24), [4, 16])
-        np.testing.assert_array_equal(after.values[same], before.values[same])
-        np.testing.assert_allclose(after.values[4][where.values], 1.0, rtol=1e-5)
-
-    def test_rows_are_drawn_by_the_seed_up_to_the_maximum(self, fitted):
-        cube = make_learnable(years=(2001, 2002))
-        first, again, other = (self.boost(cube, max_rows=301, seed=s) for s in (1, 1, 2))
-        # latitude, longitude, 2 statics, 14 classes, month and year of t2m, co2, 13 land uses
-        assert {table.shape for table in fitted} == {(301, 4 + 14 + 2 + 1 + 13)}
-        assert len(fitted) == 3 * 12
-        xr.testing.assert_identical(first, again)
-        assert not first.equals(other)
-
-    def test_a_climatology_takes_twelve_models(self, fitted):
-        self.boost(make_cube(years=(2000,), climatology=True))
-        assert len(fitted) == 12
-
-    def test_missing_predictors_and_targets_are_no_obstacle(self):
-        cube = make_learnable(years=(2000,), climatology=True)
-        cube["elevation"][dict(latitude=slice(0, 9))] = np.nan
-        cube["slope"][:] = np.nan
-        cube["lai"][dict(time=7)] = np.nan
-        cube["lai"][dict(time=2, latitude=slice(0, 5))] = np.nan
-        where, _ = make_split(cube)
-        field = self.boost(cube)
-        assert np.isnan(field.values[7]).all()
-        assert np.isfinite(field.values[2][where.values]).all()
-
-    def test_columns_are_place_then_mean_forcing_of_month_and_year_of_the_nearest_cell(
-        self, fitted
-    ):
-        cube = make_cube(years=(2001, 2002))
-        self.boost(cube, predictors=["t2m"], given=())
-        _, train = make_split(cube)
-        row, column = np.nonzero(train.values)
-        june = fitted[5]
-        assert june.shape == (2 * row.size, 4)
-        second = june[row.size :]  # June of the second year
-        cell = row // 30 + 1, column // 30 + 1
-        np.testing.assert_allclose(second[:, 0], cube["latitude"].values[row], rtol=1e-6)
-        np.testing.assert_allclose(second[:, 1], cube["longitude"].values[column], rtol=1e-6)
-        np.testing.assert_allclose(second[:, 2], cube["t2m"].values[17][cell], rtol=1e-6)
-        annual = cube["t2m"].values[12:24].astype("float64").mean(axis=0)
-        np.testing.assert_allclose(second[:, 3], annual[cell], rtol=1e-6)
-
-    def test_forcing_of_years_serves_a_climatology_by_the_name_of_the_month(self, fitted):
-        years = make_cube(years=(1990, 1991))["t2m"]
-        cube = make_cube(years=(2000,), climatology=True).drop_dims("forcing_time")
-        self.boost(cube.assign(t2m=years), predictors=["t2m"], given=())
-        expected = years.values[[6, 18]].astype("float64").mean(axis=0)
-        assert set(fitted[6][:, 2]) <= set(expected.astype("float32").ravel())
-
-    def test_all_that_is_wrong_is_listed(self):
+class TestCoarseUpsampled:
+    def test_leaves_are_the_training_mean_of_the_cell_and_month_over_all_years(self):
         cube = make_cube()
-        where, _ = make_split(cube)
-        with pytest.raises(CubeError) as error:
-            boosting(cube, ("elevation", "t2mm"), where, where, given=("lai",))
-        text = str(error.value)
-        assert "'t2mm'" in text
-        assert "given 'lai'" in text
-        assert f"found {int(where.sum())}" in text
+        _, train = make_split(cube)
+        field = coarse_upsampled(cube, train=train)["lai"]
+        assert field.dims == cube["lai"].dims
+        area = (Grid.of(cube).cell_area().values[:, None] * train.values)[:30, :30]
+        values = cube["lai"].values[[4, 16], :30, :30].astype("float64")
+        expected = np.average(values, weights=np.stack([area, area]))
+        np.testing.assert_allclose(field.values[[4, 16], :30, :30], expected, rtol=1e-5)
+        assert abs(field.values[4, 3, 40] - expected) > 1e-3  # another cell
+
+    def test_land_is_the_training_mean_of_the_cell_in_the_nearest_year_with_data(self):
+        cube = make_cube(years=(2001, 2002, 2003)).drop_vars("lu_total")
+        cube["lc_fraction"][dict(year=0)] = np.nan
+        field = coarse_upsampled(cube)["lc_fraction"].values[:, :, 4, 7]
+        for year, source in ((0, 1), (1, 1), (2, 2)):
+            expected = mean_of_first_cell(cube, cube["lc_fraction"].isel(year=source))
+            np.testing.assert_allclose(field[year], expected, rtol=1e-5)
+
+    def test_land_use_is_that_of_the_driver_in_the_nearest_year_that_it_has(self):
+        cube = make_cube(years=(2001, 2002))
+        expected = cube["lu_total"].sel(year=2001, driver_latitude=47.125 - 0.25)
+        drivers = cube["lu_total"].where(cube["year"] == 2001)
+        field = coarse_upsampled(cube.assign(lu_total=drivers))["lu_fraction"]
+        for year in (0, 1):
+            np.testing.assert_array_equal(field[year, :, 0, 0], expected[:, 1])
+
+    def test_held_out_values_are_not_seen(self):
+        cube = make_cube().drop_vars("lu_total")
+        where, train = make_split(cube)
+        changed = cube.assign({n: cube[n].where(~where, 7) for n in ("lai", "lu_fraction")})
+        xr.testing.assert_identical(
+            coarse_upsampled(changed, train=train), coarse_upsampled(cube, train=train)
+        )
+
+    def test_a_month_without_any_value_is_missing_and_a_gap_is_filled_from_around(self):
+        cube = make_cube(years=(2001,))
+        cube["lai"][dict(time=3)] = np.nan
+        cube["lai"][dict(time=5, longitude=slice(0, 30))] = np.nan
+        field = coarse_upsampled(cube)["lai"]
+        assert field[3].isnull().all()
+        for row in (3, 35):  # the cells to the east, of both rows of cells, are around both
+            np.testing.assert_allclose(field[5, row, 0], field[5, [3, 35], 40].mean(), rtol=1e-6)
+        assert np.delete(np.isfinite(field.values), 3, axis=0).all()
+
+    def test_fields_are_lazy_and_the_same_on_dask_data(self):
+        cube = make_cube()
+        lazy = coarse_upsampled(cube.chunk(year=1, time=7, latitude=10, lc_class=5))
+        assert all(field.chunks for field in lazy.values())
+        xr.testing.assert_allclose(lazy.compute(), coarse_upsampled(cube))

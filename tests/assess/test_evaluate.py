@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 from sklearn import metrics
 
-from xlsbc.assess.evaluate import evaluate
+from xlsbc.assess.evaluate import evaluate, score
 from xlsbc.assess.groups import regions
 from xlsbc.cube.grid import Grid
 from xlsbc.cube.legends import LC, LU
@@ -309,3 +309,43 @@ def test_the_mean_of_a_month_has_no_anomalies_that_go_with_the_reference(referen
     )
     found = table["lai_anomaly_correlation"].sel(product=["prediction", "mirrored"])
     assert found.values == pytest.approx([1, -1], abs=1e-6)
+
+
+def test_products_alone_have_the_scores_that_they_have_beside_baselines(prediction, reference):
+    where, _ = make_split(reference)
+    other = reference + np.float32(0.25)
+    expected = evaluate(prediction, reference, where=where, baselines={"other": other}, by="class")
+    expected = expected.sel(product=["prediction", "other"]).drop_vars("description")
+    found = score({"prediction": prediction, "other": other}, reference, where=where, by="class")
+    xr.testing.assert_equal(found, expected)
+
+
+def test_the_first_product_says_which_samples_count(prediction, reference):
+    part = prediction.copy(deep=True)
+    part["lai"][dict(latitude=slice(0, 4))] = np.nan
+    both = {"part": part, "all": prediction}
+    assert score(both, reference)["lai_n"].values.tolist() == [36 * 5 * 14] * 2
+    both = {"all": prediction, "part": part}
+    assert score(both, reference)["lai_n"].values.tolist() == [36 * 9 * 14, 36 * 5 * 14]
+
+
+def test_years_that_only_a_later_product_has_are_not_scored(prediction, reference):
+    first = reference.sel(year=[2002], time="2002")
+    table = score({"first": first, "second": prediction}, first)
+    assert table["lai_n"].values.tolist() == [12 * 126] * 2
+    assert table["lu_n"].values.tolist() == [126] * 2
+
+
+def test_products_alone_list_all_that_is_wrong(prediction, reference):
+    shifted = reference.assign_coords(latitude=reference["latitude"] + 1)
+    with pytest.raises(CubeError) as error:
+        score({"mine": prediction, "theirs": shifted}, reference, where=shifted["lai"][0] > 1)
+    text = str(error.value)
+    for part in (
+        "'mine' cannot be evaluated",
+        "product 'theirs', 'lai': expected latitude",
+        "'where': exp",
+    ):
+        assert part in text
+    with pytest.raises(CubeError, match="at least one product"):
+        score({}, reference)

@@ -111,6 +111,25 @@ def test_in_single_precision_it_is_the_network(given, size, batch, rim):
     close(found, expected(net, window, rim))
 
 
+@pytest.mark.parametrize("given", GIVEN)
+def test_heads_that_are_not_coupled_know_nothing_of_what_is_given(given):
+    net, window = network(coupled=False), inputs(*given)
+    wanted = expected(net, window)
+    close(Fused(net, STATURE)(window, NAMES), wanted)
+    for name in given:  # it is among the inputs of the backbone, and only there
+        assert not torch.allclose(wanted[f"{name}_fraction"], getattr(window, name), atol=0.01)
+        before = wanted["lai"]
+        without = expected(net, dataclasses.replace(window, **{name: None}))["lai"]
+        assert not torch.allclose(before, without, atol=1e-4)
+    y = torch.tensor([[3, 11], [0, 19]])
+    x = torch.tensor([[5, 2], [27, 0]])
+    with torch.inference_mode():
+        picked = net.at(window, y, x)
+    batch = torch.arange(2)[:, None]
+    torch.testing.assert_close(picked.lu, wanted["lu_fraction"][batch, :, y, x].transpose(1, 2))
+    torch.testing.assert_close(picked.lai, wanted["lai"][batch, :, y, x].transpose(1, 2))
+
+
 @pytest.mark.parametrize("given", [(), ("lu_fraction",), ("lc_fraction",)])
 def test_a_network_that_can_be_given_less_is_the_network_too(given):
     net, window = network(given=given), inputs(*(name[:2] for name in given))

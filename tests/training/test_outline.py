@@ -76,8 +76,9 @@ def test_a_cube_of_one_target_is_given_nothing(world):
     assert drawn(without(world, "lu_", "lc_", "driver")).given == ((),)
 
 
-def test_totals_drive_land_use_alone(world):
-    assert not drawn(world.drop_vars("lu_fraction")).driver
+def test_totals_drive_whatever_is_learned(world):
+    assert drawn(world.drop_vars("lu_fraction")).driver
+    assert not drawn(world.drop_vars("lu_total")).driver
 
 
 def test_a_number_of_one_year_is_no_input(world):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from xlsbc.cube.grid import Grid
 from xlsbc.errors import CubeError
 
 # Coordinates of one grid differ by rounding when they were made in float32 or by another formula.
@@ -97,6 +98,23 @@ def align_mask(mask: xr.DataArray, reference: xr.Dataset) -> xr.DataArray:
         raise CubeError("the mask does not fit the reference", problems)
     axes = {dim: reference[dim] for dim in ("latitude", "longitude")}
     return mask.transpose(*axes).assign_coords(axes)
+
+
+def masked_area(reference: xr.Dataset, mask: xr.DataArray | None) -> xr.DataArray:
+    """Cell area (m2) where the mask (latitude, longitude) is True, 0 elsewhere; all without one.
+
+    Raises
+    ------
+    CubeError
+        As `align_mask`.
+    """
+    area = Grid.of(reference).cell_area().assign_coords(latitude=reference["latitude"])
+    if mask is None:
+        mask = xr.DataArray(
+            np.ones((reference.sizes["latitude"], reference.sizes["longitude"]), dtype=bool),
+            coords={dim: reference[dim] for dim in ("latitude", "longitude")},
+        )
+    return align_mask(mask, reference) * area
 
 
 def mask_mismatches(mask: xr.DataArray, reference: xr.Dataset) -> list[str]:

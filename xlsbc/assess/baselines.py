@@ -10,23 +10,22 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..cube.grid import Grid, position
 from ..cube.schema import is_climatology
 from ..physics.consistency import year_index
-from .alignment import align_mask
-from .boosting import boosting
+from .alignment import masked_area
+from .boosting import boosting, boosting_fractions
+from .coarse import coarse_upsampled, persistence_of_coarse_totals
 
 __all__ = [
     "boosting",
+    "boosting_fractions",
     "class_by_month_climatology",
+    "coarse_upsampled",
     "persistence",
     "persistence_of_coarse_totals",
 ]
 
-# Coarse cells where the cube brings none: those of LUH2 (Hurtt et al. 2020), degrees.
-_COARSE_STEP = 0.25
-
-_LAND = {"lu_fraction": "lu_class", "lc_fraction": "lc_class"}
+_LAND = ("lu_fraction", "lc_fraction")
 
 
 def class_by_month_climatology(
@@ -96,54 +95,6 @@ def persistence(reference: xr.Dataset) -> xr.Dataset:
     return xr.Dataset({name: field for name, field in before.items() if field is not None})
 
 
-def persistence_of_coarse_totals(
-    reference: xr.Dataset, cube: xr.Dataset | None = None, train: xr.DataArray | None = None
-) -> xr.Dataset:
-    """Land use and land cover as a coarse cell knows them, spread evenly over its pixels.
-
-    Parameters
-    ----------
-    reference
-        Conformed cube with ``lu_fraction`` or ``lc_fraction`` (1).
-    cube
-        Conformed cube with ``lu_total`` (1); the reference by default.
-    train
-        ``(latitude, longitude)``, True in the training pixels; all by default.
-
-    Returns
-    -------
-    Dataset
-        ``lu_fraction``: the year's ``lu_total`` of the pixel's cell. ``lc_fraction``, and land use
-        without ``lu_total``: the area-weighted mean of the training pixels of the first year with
-        data in the pixel's 0.25 degree cell, for all years; a cell without training pixels takes
-        the mean of its neighbours, from the nearest outward. float32, lazy on lazy data.
-    """
-    cube = reference if cube is None else cube
-    fields = {}
-    for name, dim in _LAND.items():
-        if name not in reference:
-            continue
-        if name == "lu_fraction" and "lu_total" in cube:
-            table, cells = _driver_totals(cube["lu_total"], reference)
-        else:
-            table, cells = _first_year_totals(reference, name, dim, masked_area(reference, train))
-        fields[name] = reference[name].map_blocks(
-            _spread, kwargs={"table": table, "cells": cells}, template=reference[name].astype("f4")
-        )
-    return xr.Dataset(fields)
-
-
-def masked_area(reference: xr.Dataset, mask: xr.DataArray | None) -> xr.DataArray:
-    """Cell area (m2) where the mask (latitude, longitude) is True, 0 elsewhere; all without one."""
-    area = Grid.of(reference).cell_area().assign_coords(latitude=reference["latitude"])
-    if mask is None:
-        mask = xr.DataArray(
-            np.ones((reference.sizes["latitude"], reference.sizes["longitude"]), dtype=bool),
-            coords={dim: reference[dim] for dim in ("latitude", "longitude")},
-        )
-    return align_mask(mask, reference) * area
-
-
 def _dominant_class(reference: xr.Dataset) -> xr.DataArray:
     """Index of the dominant class (year, latitude, longitude); -1 where land cover is missing."""
     if "lc_fraction" not in reference:
@@ -202,77 +153,3 @@ def _shifted(field: xr.DataArray, dim: str, before: np.ndarray) -> xr.DataArray 
     if not np.isin(before, field[dim].values).any():
         return None
     return field.reindex({dim: before}).assign_coords({dim: field[dim]})
-
-
-def _driver_totals(
-    total: xr.DataArray, reference: xr.Dataset
-) -> tuple[xr.DataArray, dict[str, xr.DataArray]]:
-    """Totals of the reference's years by driver cell, and the cell of each row and column."""
-    cells = {
-        axis: np.rint(position(total[f"driver_{axis}"].values, reference[axis].values)).astype(int)
-        for axis in ("latitude", "longitude")
-    }
-    table = total.reindex(year=reference["year"].values).compute()
-    table = table.rename(driver_latitude="cell_latitude", driver_longitude="cell_longitude")
-    return table, _labelled(cells, reference)
-
-
-def _first_year_totals(
-    reference: xr.Dataset, name: str, dim: str, weight: xr.DataArray
-) -> tuple[xr.DataArray, dict[str, xr.DataArray]]:
-    """Mean of each coarse cell in the first year with data, gaps filled from around; the cells."""
-    import dask
-
-    # Cells count from the north and the west, as pixels do.
-    cells = {
-        "latitude": np.floor((90 - reference["latitude"].values) / _COARSE_STEP).astype(int),
-        "longitude": np.floor((reference["longitude"].values + 180) / _COARSE_STEP).astype(int),
-    }
-    cells = {axis: index - index.min() for axis, index in cells.items()}
-    members = [
-        xr.DataArray(np.eye(index.max() + 1)[index], dims=(axis, f"cell_{axis}"))
-        for axis, index in cells.items()
-    ]
-    for year in range(reference.sizes["year"]):
-        field = reference[name].isel(year=year, drop=True)
-        used = field.notnull().all(dim) * weight
-        sums = [xr.dot(term, *members) for term in (field.fillna(0) * used, used)]
-        total, seen = dask.compute(*sums)
-        if seen.values.any():
-            break
-    mean = (total / seen.where(seen > 0)).transpose(dim, "cell_latitude", "cell_longitude")
-    return mean.copy(data=_fill_outward(mean.values)), _labelled(cells, reference)
-
-
-def _labelled(cells: dict[str, np.ndarray], reference: xr.Dataset) -> dict[str, xr.DataArray]:
-    return {
-        axis: xr.DataArray(index, coords={axis: reference[axis].values}, dims=axis)
-        for axis, index in cells.items()
-    }
-
-
-def _spread(
-    block: xr.DataArray, *, table: xr.DataArray, cells: dict[str, xr.DataArray]
-) -> xr.DataArray:
-    """Every pixel of the block with the value of its cell, float32."""
-    index = {f"cell_{axis}": cells[axis].sel({axis: block[axis].values}) for axis in cells}
-    if "year" in table.dims:
-        table = table.sel(year=block["year"].values)
-    class_dim = next(dim for dim in _LAND.values() if dim in block.dims)
-    field = table.sel({class_dim: block[class_dim].values}).isel(index)
-    field = field.broadcast_like(block.isel({class_dim: 0}, drop=True))
-    return block.copy(data=field.transpose(*block.dims).values.astype("float32"))
-
-
-def _fill_outward(table: np.ndarray) -> np.ndarray:
-    """``(class, row, column)`` with gaps filled by the mean of the eight around, ring by ring."""
-    filled = table.copy()
-    missing = np.isnan(filled).any(axis=0)
-    while missing.any() and not missing.all():
-        padded = np.pad(filled, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
-        around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
-        seen = np.isfinite(around).sum(axis=(-2, -1))
-        mean = np.nansum(around, axis=(-2, -1)) / np.where(seen > 0, seen, np.nan)
-        filled = np.where(missing, mean, filled)
-        missing = np.isnan(filled).any(axis=0)
-    return filled

@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..errors import CubeError
 from . import baselines as simple
-from .alignment import align, align_mask, mask_mismatches, mismatches
+from .alignment import align, align_mask, mask_mismatches, masked_area, mismatches
 from .groups import Groups, classes, months
 from .metrics import (
     anomaly_scores,
@@ -125,30 +125,77 @@ def evaluate(
         everything.
     """
     extra = _as_datasets(baselines or {})
-    given = str(pred.attrs.get("xlsbc_given", "")).split()
-    names = [n for n in _TARGETS if n in pred and n in reference and n not in given]
     pred = _shared(pred, reference)
-    _require(pred, reference, names, extra, {"where": where, "train": train}, given)
+    names = _scored(pred, reference)
+    _require({PREDICTION: pred, **extra}, reference, names, {"where": where, "train": train})
 
     reference = _in_blocks(reference)
-    held_out = simple.masked_area(reference, where)
-    products = {PREDICTION: _in_blocks(pred), **_simple_products(reference, names, train)}
-    products |= {name: _in_blocks(data) for name, data in extra.items()}
-    table = _scores(products, reference, _grouped(reference, names, by), held_out)
+    products = {PREDICTION: pred, **_simple_products(reference, names, train), **extra}
+    table = score(products, reference, where=where, by=by)
     described = [_DESCRIPTIONS.get(name, "given by the caller") for name in products]
     table = table.assign_coords(description=("product", described))
-    return table.assign_attrs(_facts(pred, where, train, given))
+    return table.assign_attrs(_facts(pred, where, train))
 
 
-def _shared(pred: xr.Dataset, reference: xr.Dataset) -> xr.Dataset:
-    """The prediction at the times and years that the reference has as well, if there are any."""
+def score(
+    products: Mapping[str, xr.Dataset],
+    reference: xr.Dataset,
+    *,
+    where: xr.DataArray | None = None,
+    by: Literal["class", "month"] | Groups | None = None,
+) -> xr.Dataset:
+    """Skill of products alone, without the baselines that `evaluate` puts beside them.
+
+    Parameters
+    ----------
+    products
+        By name, conformed, each with any of ``lai`` (m2 m-2), ``lu_fraction``, ``lc_fraction``
+        (1). Of the first it is scored what its attribute ``xlsbc_given`` does not name, and where
+        it is finite; of the others the same.
+    reference, where, by
+        As in `evaluate`. Times and years that only a product has are not scored.
+
+    Returns
+    -------
+    Dataset
+        The columns of `evaluate` for the targets that the first product has, along ``product`` in
+        the order of ``products``. Computes, reading all datasets block by block.
+
+    Raises
+    ------
+    CubeError
+        As `evaluate`; if there is no product.
+    """
+    if not products:
+        raise CubeError("expected at least one product to score; found none; name one")
+    products = {name: _shared(data, reference) for name, data in products.items()}
+    names = _scored(next(iter(products.values())), reference)
+    _require(products, reference, names, {"where": where})
+    reference = _in_blocks(reference)
+    products = {name: _in_blocks(data) for name, data in products.items()}
+    weight = masked_area(reference, where)
+    return _scores(products, reference, _grouped(reference, names, by), weight)
+
+
+def _given(product: xr.Dataset) -> list[str]:
+    return str(product.attrs.get("xlsbc_given", "")).split()
+
+
+def _scored(product: xr.Dataset, reference: xr.Dataset) -> list[str]:
+    """Targets that both have and that the product was not given."""
+    given = _given(product)
+    return [n for n in _TARGETS if n in product and n in reference and n not in given]
+
+
+def _shared(product: xr.Dataset, reference: xr.Dataset) -> xr.Dataset:
+    """The product at the times and years that the reference has as well, if there are any."""
     chosen = {}
     for dim in ("time", "year"):
-        if dim in pred.indexes and dim in reference.indexes:
-            both = np.intersect1d(pred[dim].values, reference[dim].values)
-            if 0 < both.size < pred.sizes[dim]:
+        if dim in product.indexes and dim in reference.indexes:
+            both = np.intersect1d(product[dim].values, reference[dim].values)
+            if 0 < both.size < product.sizes[dim]:
                 chosen[dim] = both
-    return pred.sel(chosen)
+    return product.sel(chosen)
 
 
 def _simple_products(
@@ -178,9 +225,10 @@ def _scores(
     import dask
 
     usual = monthly_climatology(reference["lai"]) if "lai" in groups else None
+    first = next(iter(products.values()))
     sums = {
         (name, product): _sums(
-            data[name], products[PREDICTION][name], reference[name], weight, groups[name], usual
+            data[name], first[name], reference[name], weight, groups[name], usual
         )
         for name in groups
         for product, data in products.items()
@@ -216,18 +264,18 @@ def _row(sums: Mapping[str, xr.Dataset]) -> xr.Dataset:
 
 def _sums(
     product: xr.DataArray,
-    prediction: xr.DataArray,
+    first: xr.DataArray,
     reference: xr.DataArray,
     weight: xr.DataArray,
     by: Groups | None,
     usual: xr.DataArray | None,
 ) -> dict[str, xr.Dataset]:
-    """Sums over the values that the prediction has as well: one sample for all products."""
+    """Sums over the values that the first product has as well: one sample for all of them."""
     name = str(reference.name)
-    prediction, truth = align(prediction, reference)
+    first, truth = align(first, reference)
     steps = {dim: truth[dim].values for dim in ("time", "year") if dim in truth.dims}
     product, _ = align(product.rename(name).reindex(steps), truth)
-    product = product.where(prediction.notnull())
+    product = product.where(first.notnull())
     class_dim = _TARGETS[name][1]
     if class_dim:
         return {"fraction": fraction_sums(product, truth, weight, class_dim, by=by)}
@@ -270,45 +318,45 @@ def _groups(reference: xr.Dataset, name: str, by: str | Groups) -> Groups | None
 
 
 def _require(
-    pred: xr.Dataset,
+    products: Mapping[str, xr.Dataset],
     reference: xr.Dataset,
     names: list[str],
-    extra: Mapping[str, xr.Dataset],
     masks: Mapping[str, xr.DataArray | None],
-    given: list[str],
 ) -> None:
-    problems = list(_problems(pred, reference, names, extra, masks))
+    problems = list(_problems(products, reference, names, masks))
+    name, first = next(iter(products.items()))
+    shown = f"the {name}" if name == PREDICTION else repr(name)
     if not names:
         problems.append(
             f"expected one of {', '.join(_TARGETS)} in both datasets and predicted; found "
-            f"{', '.join(n for n in _TARGETS if n in pred) or 'none'} in the prediction, "
+            f"{', '.join(n for n in _TARGETS if n in first) or 'none'} in {shown}, "
             f"{', '.join(n for n in _TARGETS if n in reference) or 'none'} in the reference, "
-            f"given {', '.join(given) or 'none'}; conform both"
+            f"given {', '.join(_given(first)) or 'none'}; conform both"
         )
     if problems:
-        raise CubeError("the prediction cannot be evaluated", problems)
+        raise CubeError(f"{shown} cannot be evaluated", problems)
 
 
 def _problems(
-    pred: xr.Dataset,
+    products: Mapping[str, xr.Dataset],
     reference: xr.Dataset,
     names: list[str],
-    extra: Mapping[str, xr.Dataset],
     masks: Mapping[str, xr.DataArray | None],
 ) -> Iterator[str]:
     for name in names:
-        yield from mismatches(pred[name], reference[name])
-        for product, data in extra.items():
+        for i, (product, data) in enumerate(products.items()):
             if name in data:
                 found = mismatches(data[name], reference[name])
-                yield from (f"baseline {product!r}, {problem}" for problem in found)
+                yield from (
+                    f"product {product!r}, {problem}" if i else problem for problem in found
+                )
     for name, mask in masks.items():
         if mask is not None:
             yield from mask_mismatches(mask.rename(name), reference)
 
 
 def _facts(
-    pred: xr.Dataset, where: xr.DataArray | None, train: xr.DataArray | None, given: list[str]
+    pred: xr.Dataset, where: xr.DataArray | None, train: xr.DataArray | None
 ) -> dict[str, str | int]:
     """What the numbers rest on, as attributes of the table."""
     scored = "all pixels" if where is None else f"{int(where.sum()):,} held-out pixels"
@@ -317,7 +365,7 @@ def _facts(
         "title": "Skill",
         "scored": scored,
         "baselines_made_from": made,
-        "given": " ".join(given),
+        "given": " ".join(_given(pred)),
         "emulator": str(pred.attrs.get("xlsbc_emulator", "")),
     }
     if where is not None and train is not None:

@@ -77,10 +77,10 @@ def class_picture(
     classes = legend_of(cube[name], dim).classes
     shown = [classes[k] for k in np.unique(np.stack([c.values for c in codes])) if k >= 0]
     footer = 0.2 + 0.22 * math.ceil((len(shown) + 1) / LEGEND_COLUMNS)
-    figure, axes = _map_grid(mask, rows=1, columns=2, footer=footer)
+    figure, axes = map_grid(mask, rows=1, columns=2, footer=footer)
     for axis, field, label in zip(axes[0], codes, ("reference", "prediction"), strict=True):
         _draw_classes(axis, field, [land.color for land in classes])
-        _outline(axis, mask)
+        outline(axis, mask)
         axis.set_title(f"{label}, {year}")
     _class_legend(figure, [(land.long_name, land.color) for land in shown])
     given = name in str(prediction.attrs.get("xlsbc_given", "")).split()
@@ -88,7 +88,7 @@ def class_picture(
     names = ", ".join(land.long_name for land in shown)
     return Picture(
         f"Dominant {title.lower()} class in {year}: left the reference, right {right}. "
-        f"{_outline_words(mask)}",
+        f"{outline_words(mask)}",
         f"Two maps of the dominant {title.lower()} class in {year}, reference and prediction, "
         f"showing {len(shown)} classes: {names}.",
         figure,
@@ -114,23 +114,23 @@ def lai_picture(cube: xr.Dataset, prediction: xr.Dataset, held_out: xr.DataArray
     truth, guess = (field.sel(time=steps).compute() for field in (reference, predicted))
     error = guess - truth
     names = _step_names(steps, is_climatology(cube["lai"]))
-    figure, axes = _map_grid(mask, rows=3, columns=len(steps), right=1.0)
-    top = _limit(np.concatenate([truth.values, guess.values]), 0.5)
-    bound = _limit(np.abs(error.values), 0.25)
+    figure, axes = map_grid(mask, rows=3, columns=len(steps), right=1.0)
+    top = limit(np.concatenate([truth.values, guess.values]), 0.5)
+    bound = limit(np.abs(error.values), 0.25)
     _draw_row(axes[0], truth, LEAF_COLORS, (0, top), "max")
     _draw_row(axes[1], guess, LEAF_COLORS, (0, top), "max")
     _draw_row(axes[2], error, DIFFERENCE_COLORS, (-bound, bound), "both")
     for row, label in zip(axes, ("reference", "prediction", "prediction - reference"), strict=True):
         row[0].set_ylabel(label)
     for axis in axes.flat:
-        _outline(axis, mask)
+        outline(axis, mask)
     for axis, text in zip(axes[0], names, strict=True):
         axis.set_title(text)
     finite = np.isfinite(error.values)
     mean = f"{error.values[finite].mean():+.2f} m2 m-2" if finite.any() else "unknown"
     return Picture(
         "Leaf area index: reference, prediction, and prediction minus reference (purple: too many "
-        f"leaves, orange: too few). {_outline_words(mask)}",
+        f"leaves, orange: too few). {outline_words(mask)}",
         f"Maps of leaf area index for {', '.join(names)}: reference, prediction and prediction "
         f"minus reference; the mean difference over the drawn pixels is {mean}.",
         figure,
@@ -187,7 +187,7 @@ def _lacking(name: str, cube: xr.Dataset, prediction: xr.Dataset) -> str:
     return f"the {' and the '.join(sides)} {'have' if len(sides) > 1 else 'has'} none" * bool(sides)
 
 
-def _map_grid(
+def map_grid(
     like: xr.DataArray, *, rows: int, columns: int, right: float = 0.15, footer: float = 0.0
 ) -> tuple[Figure, Any]:
     """A figure with panels in the shape of the region; margins in inches.
@@ -221,7 +221,7 @@ def _draw_classes(axis: Axes, codes: xr.DataArray, colors: Sequence[str]) -> Non
     from matplotlib.colors import ListedColormap
 
     limits = {"vmin": -0.5, "vmax": len(colors) - 0.5}
-    _show(axis, codes.where(codes >= 0), cmap=ListedColormap(list(colors)), **limits)
+    show(axis, codes.where(codes >= 0), cmap=ListedColormap(list(colors)), **limits)
 
 
 def _draw_row(
@@ -230,7 +230,7 @@ def _draw_row(
     """One map a time step, and the colour bar that they share."""
     low, high = limits
     for k, axis in enumerate(row):
-        image = _show(axis, values.isel(time=k), cmap=colors, vmin=low, vmax=high)
+        image = show(axis, values.isel(time=k), cmap=colors, vmin=low, vmax=high)
     figure, box = row[-1].figure, row[-1].get_position()
     place = figure.add_axes((box.x1 + 0.012, box.y0, 0.012, box.height))
     figure.colorbar(image, cax=place, extend=extend).set_label(LAI_LABEL)
@@ -245,7 +245,8 @@ def _draw_season(axis: Axes, panel: xr.Dataset) -> None:
     axis.grid(alpha=0.3)
 
 
-def _show(axis: Axes, values: xr.DataArray, **style: Any) -> Any:
+def show(axis: Axes, values: xr.DataArray, **style: Any) -> Any:
+    """The image of a map ``(latitude, longitude)``, NaN left blank."""
     return axis.imshow(
         np.ma.masked_invalid(values.values),
         extent=_extent(values),
@@ -255,7 +256,7 @@ def _show(axis: Axes, values: xr.DataArray, **style: Any) -> Any:
     )
 
 
-def _outline(axis: Axes, mask: xr.DataArray) -> None:
+def outline(axis: Axes, mask: xr.DataArray) -> None:
     """A black line with a white rim, to be seen on any colour, around held-out pixels."""
     from matplotlib.collections import LineCollection
 
@@ -273,7 +274,8 @@ def _outline(axis: Axes, mask: xr.DataArray) -> None:
         axis.add_collection(border, autolim=False)
 
 
-def _outline_words(mask: xr.DataArray) -> str:
+def outline_words(mask: xr.DataArray) -> str:
+    """A caption's words for what `outline` draws."""
     return (
         f"Outlined: held-out blocks, {mask.values.mean():.0%} of the map. Grey: no data."
         if mask.values.any()
@@ -320,7 +322,7 @@ def _degrees(value: float, letters: str) -> str:
     return f"{abs(value):g}°{letters[int(value > 0)] if value else ''}"
 
 
-def _limit(values: np.ndarray, unit: float) -> float:
+def limit(values: np.ndarray, unit: float) -> float:
     """The 99th percentile, so that one outlier blinds no map, rounded up to whole units."""
     finite = values[np.isfinite(values)]
     high = float(np.percentile(finite, 99)) if finite.size else unit

@@ -1,25 +1,33 @@
 """The report of a run: one HTML file with its maps, curves and tables, and nothing beside it.
 
-Every number in it is read from the Datasets it is given. It loads no script, font or picture from
-elsewhere (its own content policy forbids it), reads well in light and dark and on paper, and is
-complete or absent: it is written beside its place and then moved there.
+Every number in it is read from the Datasets it is given; :mod:`.page` makes the file.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from xlsbc.assess.plots import Picture, class_picture, lai_picture, season_picture
+from xlsbc.assess.page import (
+    cell,
+    document,
+    facts_table,
+    figure,
+    head,
+    headline_list,
+    note,
+    number,
+    row_head,
+    table,
+    words,
+    write,
+)
+from xlsbc.assess.plots import class_picture, lai_picture, season_picture
 from xlsbc.physics.consistency import check_html
 
 TARGETS = {"lai": "Leaf area index", "lu": "Land use", "lc": "Land cover"}
@@ -27,44 +35,6 @@ HEADLINE_METRIC = {"lai": "rmse", "lu": "mae", "lc": "mae"}
 PREDICTION = "prediction"  # the row of `scores` that is not a baseline
 LOWER_IS_BETTER = ("rmse", "mae", "bray_curtis", "quantity", "allocation")
 HIGHER_IS_BETTER = ("r2", "anomaly_correlation", "overall_accuracy", "miou", "f1")
-
-OWN_ROW = ' class="own"'
-STYLE = """
-:root { color-scheme: light dark; --ink: #1d2530; --soft: #556070; --line: #d5dae1;
-  --page: #fff; --band: #f3f5f8; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --soft: #a5afbd; --line: #3a4452;
-  --page: #14181e; --band: #1e242d; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem; max-width: 72rem; background: var(--page);
-  color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-h1 { line-height: 1.2; } h2 { margin-top: 3rem; border-bottom: 2px solid var(--line); }
-nav ul { display: flex; flex-wrap: wrap; gap: 0 1.5rem; padding: 0; list-style: none; }
-a { color: inherit; }
-.headlines { padding: .75rem 1rem .75rem 2rem; background: var(--band); border-radius: 6px; }
-figure { margin: 1.5rem 0; }
-figure img { display: block; width: 100%; height: auto; background: #fff; border-radius: 6px; }
-figcaption, .note, caption { color: var(--soft); font-size: .9em; }
-.scroll { overflow-x: auto; margin: 1.25rem 0; }
-table { border-collapse: collapse; min-width: 50%; }
-caption { padding-bottom: .4rem; text-align: left; }
-caption b { color: var(--ink); font-size: 1.1em; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; }
-thead th { border-bottom: 2px solid var(--line); }
-tbody th { font-weight: normal; }
-td.number, th.number { text-align: right; white-space: nowrap; }
-td { font-variant-numeric: tabular-nums; }
-.xlsbc-check td { white-space: nowrap; }
-.xlsbc-check td:first-child { white-space: normal; min-width: 14rem; }
-th small { display: block; max-width: 24rem; color: var(--soft); }
-tr.own { background: var(--band); }
-.xlsbc-check caption { position: absolute; clip-path: inset(50%); } /* the heading above says it */
-@media print { :root { color-scheme: light; --ink: #000; --soft: #333; --line: #bbb; --page: #fff;
-    --band: #f3f5f8; }
-  body { max-width: none; padding: 0; font-size: 11px; }
-  nav { display: none; } .scroll { overflow: visible; } th, td { padding: .2rem .5rem; }
-  figure, tr { break-inside: avoid; } h2, h3, caption { break-after: avoid; } }
-"""
 
 
 @dataclass(frozen=True)
@@ -115,17 +85,7 @@ def write_report(path: str | os.PathLike[str], *, title: str, sections: Sequence
     sections
         One for each cube, in the order to be shown.
     """
-    place = Path(path)
-    page = _page(title, sections).encode("utf-8")
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(place)
-    finally:
-        partial.unlink(missing_ok=True)
+    write(path, document(title, [(each.name, _section(each)) for each in sections]))
 
 
 def headlines(scores: xr.Dataset) -> list[str]:
@@ -145,72 +105,31 @@ def headlines(scores: xr.Dataset) -> list[str]:
         rivals = {product: value for product, value in values.items() if math.isfinite(value)}
         if not math.isfinite(own):
             continue
-        text = f"{TARGETS[target]}: {_metric_name(metric)} {_number(own)}"
+        text = f"{TARGETS[target]}: {_metric_name(metric)} {number(own)}"
         if rivals:
             best = min(rivals, key=lambda product: rivals[product])
-            text += f"; best baseline, {_words(best)}: {_number(rivals[best])}"
+            text += f"; best baseline, {words(best)}: {number(rivals[best])}"
             text += f" (ratio {own / rivals[best]:.2f})" if rivals[best] > 0 else ""
         sentences.append(f"{text}.")
     return sentences
 
 
-def _page(title: str, sections: Sequence[Section]) -> str:
-    links = "".join(
-        f'<li><a href="#section-{k}">{escape(section.name)}</a></li>'
-        for k, section in enumerate(sections, 1)
-    )
-    body = "".join(_section(k, section) for k, section in enumerate(sections, 1))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"<header><h1>{escape(title)}</h1>\n"
-        + (f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n' if len(sections) > 1 else "")
-        + f"</header>\n<main>\n{body}</main>\n</body>\n</html>\n"
-    )
-
-
-def _section(number: int, section: Section) -> str:
+def _section(section: Section) -> str:
     cube, prediction, held_out = section.cube, section.prediction, section.held_out
-    said = "".join(f"<li>{escape(text)}</li>" for text in headlines(section.scores))
     return (
-        f'<section id="section-{number}" aria-labelledby="heading-{number}">\n'
-        f'<h2 id="heading-{number}">{escape(section.name)}</h2>\n'
-        + (f'<ul class="headlines">{said}</ul>\n' if said else "")
-        + _facts_table(section.facts)
+        headline_list(headlines(section.scores))
+        + facts_table(section.facts)
         + "<h3>Skill</h3>\n"
         + _score_tables(section.scores)
         + "<h3>Physical consistency</h3>\n"
         + f'<div class="scroll">{check_html(section.check)}</div>\n'
         + "<h3>Land use and land cover</h3>\n"
-        + _figure(class_picture("lu_fraction", cube, prediction, held_out))
-        + _figure(class_picture("lc_fraction", cube, prediction, held_out))
+        + figure(class_picture("lu_fraction", cube, prediction, held_out))
+        + figure(class_picture("lc_fraction", cube, prediction, held_out))
         + "<h3>Leaf area index</h3>\n"
-        + _figure(lai_picture(cube, prediction, held_out))
-        + _figure(season_picture(cube, prediction, held_out))
-        + "</section>\n"
+        + figure(lai_picture(cube, prediction, held_out))
+        + figure(season_picture(cube, prediction, held_out))
     )
-
-
-def _figure(picture: Picture) -> str:
-    if picture.figure is None:
-        return f'<p class="note">{escape(picture.caption)}</p>\n'
-    buffer = io.BytesIO()
-    picture.figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}">'
-        f"<figcaption>{escape(picture.caption)}</figcaption></figure>\n"
-    )
-
-
-def _facts_table(facts: Mapping[str, str]) -> str:
-    rows = [
-        [f'<th scope="row">{escape(k)}</th>', f"<td>{escape(v)}</td>"] for k, v in facts.items()
-    ]
-    return _table("What was run", "", [], rows) if rows else ""
 
 
 def _score_tables(scores: xr.Dataset) -> str:
@@ -221,7 +140,7 @@ def _score_tables(scores: xr.Dataset) -> str:
         if name in scores.attrs
     ]
     tables = [_score_table(target, title, scores) for target, title in TARGETS.items()]
-    return _note(f"{'; '.join(scope)}.") * bool(scope) + "".join(tables)
+    return note(f"{'; '.join(scope)}.") * bool(scope) + "".join(tables)
 
 
 def _score_table(target: str, title: str, scores: xr.Dataset) -> str:
@@ -231,31 +150,30 @@ def _score_table(target: str, title: str, scores: xr.Dataset) -> str:
     judged = [column for name, column in values.items() if name != f"{target}_n"]
     shown = [k for k in range(len(products)) if any(math.isfinite(column[k]) for column in judged)]
     if not shown:
-        return _note(f"{title} was not evaluated.")
+        return note(f"{title} was not evaluated.")
     best = {name: _best(name.removeprefix(f"{target}_"), values[name]) for name in names}
-    heads = ['<th scope="col">product</th>'] + [
-        f'<th scope="col" class="number">{escape(_column_name(target, name, scores))}</th>'
-        for name in names
+    heads = [head("product")] + [
+        head(_column_name(target, name, scores), numeric=True) for name in names
     ]
     rows = [
-        [f'<th scope="row">{escape(_words(products[k]))}{_description(scores, k)}</th>']
+        [row_head(words(products[k]), _description(scores, k))]
         + [_score_cell(scores[name].values[k], k == best[name]) for name in names]
         for k in shown
     ]
     own = [row for row, k in enumerate(shown) if products[k] == PREDICTION]
-    return _table(title, "Best of each column in bold.", heads, rows, own)
+    return table(title, "Best of each column in bold.", heads, rows, own)
 
 
 def _description(scores: xr.Dataset, product: int) -> str:
     if "description" not in scores.coords:
         return ""
-    return f"<small>{escape(str(scores['description'].values[product]))}</small>"
+    return str(scores["description"].values[product])
 
 
 def _score_cell(value: np.number, best: bool) -> str:
     count = np.issubdtype(type(value), np.integer)
-    text = f"{value:,d}" if count else _number(float(value))
-    return f'<td class="number">{f"<strong>{text}</strong>" if best else text}</td>'
+    text = f"{value:,d}" if count else number(float(value))
+    return cell(text, numeric=True, bold=best)
 
 
 def _best(metric: str, values: np.ndarray) -> int:
@@ -266,26 +184,6 @@ def _best(metric: str, values: np.ndarray) -> int:
     if metric in HIGHER_IS_BETTER:
         return int(np.argmax(np.where(finite, values, -np.inf)))
     return int(np.argmin(np.where(finite, np.abs(values), np.inf)))
-
-
-def _table(
-    title: str,
-    note: str,
-    heads: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    emphasised: Sequence[int] = (),
-) -> str:
-    caption = f"<caption><b>{escape(title)}</b> {escape(note)}</caption>" if title else ""
-    head = f"<thead><tr>{''.join(heads)}</tr></thead>" if heads else ""
-    body = "".join(
-        f"<tr{OWN_ROW if k in emphasised else ''}>{''.join(row)}</tr>\n"
-        for k, row in enumerate(rows)
-    )
-    return f'<div class="scroll"><table>{caption}{head}<tbody>\n{body}</tbody></table></div>\n'
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{escape(text)}</p>\n'
 
 
 def _products(scores: xr.Dataset) -> list[str]:
@@ -301,15 +199,4 @@ def _column_name(target: str, name: str, scores: xr.Dataset) -> str:
 def _metric_name(metric: str) -> str:
     known = {"rmse": "RMSE", "mae": "MAE", "r2": "R²", "n": "values", "miou": "mIoU", "f1": "F1"}
     known |= {"bray_curtis": "Bray-Curtis"}
-    return known.get(metric, _words(metric))
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _number(value: float) -> str:
-    """Three decimals, but where three would read as nothing."""
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:,.3f}"
+    return known.get(metric, words(metric))

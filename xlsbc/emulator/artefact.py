@@ -350,6 +350,7 @@ def build(spec: Spec) -> Network:
         hidden=sizes.hidden,
         seasons=sizes.frames,
         window=spec.lattice.window,
+        coupled=sizes.coupled,
     )
     channels_last(network)
     return network

@@ -139,6 +139,9 @@ class Architecture(Document):
         Share of feature maps dropped in training.
     climate, hidden
         Channels of the climate state and inside the leaf head.
+    coupled
+        Whether the heads hold what they make to what is given; False makes a part of a chain of
+        separate models, to compare with.
     """
 
     backbone: Literal["unet", "vit", "prithvi", "terramind"] = "unet"
@@ -152,6 +155,7 @@ class Architecture(Document):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     climate: Annotated[int, Field(ge=1, le=4096)] = 16
     hidden: Annotated[int, Field(ge=1, le=4096)] = 48
+    coupled: bool = True
 
     @model_validator(mode="before")
     @classmethod

@@ -52,8 +52,13 @@ OUTPUTS = {
 
 
 def outputs_of(emulator: Emulator, given: tuple[str, ...]) -> tuple[str, ...]:
-    """Variables that an emulator can stand for: what it learned, what is given, what follows."""
+    """Variables that an emulator can stand for: what it learned, what is given, what follows.
+
+    Heads that are not coupled know nothing of what is given, and nothing follows from it.
+    """
     known = {*emulator.spec.targets, *given}
+    if not emulator.spec.architecture.coupled:
+        known -= {*given}
     if "lc_fraction" in known:
         known |= {"cvh", "cvl"}
         if "lai" in known:

@@ -103,7 +103,7 @@ class Fused(nn.Module):
         state = network.leaf.stepwise(climate[0].movedim(1, -1)).movedim(-1, 1)
         channels = network.channels(inputs, climate)[0]
         features = self.features(channels[: len(channels) - self.absent(inputs)], inputs, rim)
-        lu, lc = (None if x is None else cropped(x[0], rim) for x in (inputs.lu, inputs.lc))
+        lu, lc = (None if x is None else cropped(x[0], rim) for x in network.conditions(inputs))
         row, column = (x[0, rim : len(x[0]) - rim] for x in (inputs.row, inputs.column))
         self.heads(fields, features, lu, lc, (state, row, column))
 

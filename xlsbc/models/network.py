@@ -96,6 +96,9 @@ class Network(nn.Module):
         Parts of the year of which the backbone is given the mean climate.
     window
         Side of the windows that a backbone without a halo sees.
+    coupled
+        Whether the heads hold what they make to what is given. Without it given fractions are
+        inputs of the backbone and nothing more, as in a chain of separate models.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class Network(nn.Module):
         state: int = 0,
         seasons: int = 1,
         window: int | None = None,
+        coupled: bool = True,
     ) -> None:
         super().__init__()
         n_lu, n_lc = compatible.shape
@@ -123,7 +127,7 @@ class Network(nn.Module):
         channels += self.takes_lu * (n_lu + 1) + self.takes_lc * (n_lc + 1)
         self.encoder = TemporalEncoder(forcing, climate, history)
         self.backbone = backbone(channels, slice(static, static + seasons * climate))
-        self.seasons, self.window = seasons, window
+        self.seasons, self.window, self.coupled = seasons, window, coupled
         self.land = LandHead(self.backbone.channels_out, compatible)
         self.leaf = LeafHead(self.backbone.channels_out, climate, bounds, hidden)
         self.n_lu, self.n_lc = n_lu, n_lc
@@ -163,7 +167,7 @@ class Network(nn.Module):
         flat = features[..., inner, inner].flatten(2)
         given = (
             None if given is None else given[..., inner, inner].flatten(2)
-            for given in (inputs.lu, inputs.lc)
+            for given in self.conditions(inputs)
         )
         lu, lc = self.land(flat, *given)
         coarse = self.leaf.stepwise(climate.movedim(2, -1)).movedim(-1, 2)
@@ -220,11 +224,15 @@ class Network(nn.Module):
         climate, features = self.features(inputs)
         batch = torch.arange(len(y), device=y.device)[:, None]
         pick = lambda field: field[batch, :, y, x].transpose(1, 2)  # noqa: E731
-        given = (None if given is None else pick(given) for given in (inputs.lu, inputs.lc))
+        given = (None if given is None else pick(given) for given in self.conditions(inputs))
         lu, lc = self.land(pick(features), *given)
         step = self.leaf.stepwise(climate.movedim(2, -1)).movedim(-1, 2)
         step = sample(step, inputs.row.gather(1, y), inputs.column.gather(1, x))
         return Outputs(lu, lc, *self.leaf(pick(features), lc, step))
+
+    def conditions(self, inputs: Inputs) -> tuple[Tensor | None, Tensor | None]:
+        """Land use and land cover that the heads go by, `None` where they make it themselves."""
+        return (inputs.lu, inputs.lc) if self.coupled else (None, None)
 
     def channels(self, inputs: Inputs, climate: Tensor) -> Tensor:
         """The backbone's input ``(batch, channel, y, x)``, coarse fields brought to fine pixels.

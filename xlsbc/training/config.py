@@ -157,7 +157,8 @@ class Training(Document):
         if not isinstance(held, Mapping):
             return data
         if own.get("backbone", held.get("backbone")) != held.get("backbone"):
-            held = {k: v for k, v in held.items() if k in ("climate", "hidden", "dropout")}
+            kept = ("climate", "hidden", "dropout", "coupled")
+            held = {k: v for k, v in held.items() if k in kept}
         elif any(own.get(k, held.get(k)) != held.get(k) for k in ("variant", "patch")):
             held = {k: v for k, v in held.items() if k != "width"}
         return {**rest, "architecture": {**held, **own}}

@@ -96,7 +96,7 @@ def outline(
         static=inputs(cube, statics, optional),
         forcing=inputs(cube, forcing),
         scalars=inputs(cube, yearly),
-        driver="lu_total" in cube and "lu_fraction" in targets,
+        driver="lu_total" in cube,
         targets=targets,
         given=cast(tuple[tuple[Given, ...], ...], combinations),  # checked above
         state=cast(tuple[Given, ...], state),  # checked above

@@ -25,6 +25,7 @@ __all__ = [
     "VALIDATION",
     "Parts",
     "check_buffer",
+    "described",
     "held_out",
     "of_years",
     "resolved",
@@ -65,6 +66,18 @@ def check_buffer(split: Split, halo: int) -> str | None:
         f"the default U-Net where it has no halo, {halo} pixels; found {split.buffer}: the network "
         f"sees some of them in training; set buffer to {halo}"
     )
+
+
+def described(split: Split) -> str:
+    """What a split holds out, in words."""
+    blocks = (
+        f"{split.fraction:.0%} of blocks of {split.size} pixels, buffer {split.buffer} pixels, "
+        f"seed {split.seed}"
+    )
+    regions = f"regions {', '.join(map(str, split.regions))}"
+    years = f"the years {', '.join(map(str, split.years))}"
+    said = ((split.fraction, blocks), (split.regions, regions), (split.years, years))
+    return "; ".join(words for held, words in said if held) or "nothing"
 
 
 def resolved(split: Split, cube: xr.Dataset) -> Split:

@@ -1,0 +1,1 @@
+"""The benchmark: emulators, adaptations and baselines on the same data, as one table."""
