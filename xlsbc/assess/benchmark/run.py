@@ -230,7 +230,7 @@ def done(
 
     own = None
     if client is None:
-        own = client = cluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+        own = client = cluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
     try:
         futures = {}
         for cell in todo:
