@@ -150,11 +150,13 @@ def benchmark(
     asked = {"out": out, "cube": cube}
     changes = {name: value for name, value in asked.items() if value is not None}
     experiment = Experiment.read(settings).model_copy(update=changes)
-    from xlsbc.assess.benchmark.run import benchmark, plan
-
     if dry_run:
+        from xlsbc.assess.benchmark.planning import plan
+
         print(plan(experiment))
         return
+    from xlsbc.assess.benchmark.run import benchmark
+
     if scheduler is None:
         results = benchmark(experiment, workers=workers)
     else:

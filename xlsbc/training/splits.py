@@ -74,7 +74,7 @@ def described(split: Split) -> str:
         f"{split.fraction:.0%} of blocks of {split.size} pixels, buffer {split.buffer} pixels, "
         f"seed {split.seed}"
     )
-    regions = f"regions {', '.join(map(str, split.regions))}"
+    regions = f"regions {', '.join(map(str, split.regions))}, buffer {split.buffer} pixels"
     years = f"the years {', '.join(map(str, split.years))}"
     said = ((split.fraction, blocks), (split.regions, regions), (split.years, years))
     return "; ".join(words for held, words in said if held) or "nothing"

@@ -9,7 +9,7 @@ import xarray as xr
 
 import xlsbc
 from xlsbc.assess.benchmark.cell import Task, run
-from xlsbc.assess.benchmark.config import Cell, Labels
+from xlsbc.assess.benchmark.design import Cell, Labels
 from xlsbc.assess.benchmark.labels import thinned
 from xlsbc.assess.benchmark.table import METRICS, tidy
 from xlsbc.assess.evaluate import evaluate
@@ -121,6 +121,29 @@ def test_its_record_and_fields_are_files_that_a_table_and_pictures_can_take(task
     truth = open_cube(cube_url)["lai"]
     assert fields["error"].notnull().any()
     assert float(fields["error"].max()) < float(truth.max())
+
+
+@pytest.mark.filterwarnings("ignore:the buffer around held-out pixels")
+def test_a_chain_of_coupled_heads_breaks_no_law_and_a_plain_one_does(task):
+    plain, coupled = run(task("sequential")), run(task("sequential-coupled"))
+    assert plain["check_incompatible_pixels"] > 0
+    assert coupled["check_incompatible_pixels"] == 0
+    assert coupled["check_leaves_without_bearer"] == 0
+
+
+def test_a_cell_that_died_before_its_record_can_be_run_again(task, cube_url):
+    cell = task(training=False, model="coarse_upsampled")
+    run(cell)
+    fields = xr.load_dataset(cell.fields, engine="zarr")
+    write(fields.assign(error=fields["error"] + 1), cell.fields, overwrite=True)
+    run(cell)
+    again = xr.load_dataset(cell.fields, engine="zarr")
+    xr.testing.assert_identical(again["error"], fields["error"])
+
+
+def test_persistence_which_sees_the_maps_between_has_no_figure_of_merit(task):
+    assert not [k for k in run(task(training=False, model="persistence")) if "merit" in k]
+    assert "lu_figure_of_merit" in run(task(training=False, model="coarse_upsampled"))
 
 
 def test_a_baseline_has_skill_and_no_network(task):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from xlsbc.assess.benchmark.config import RANDOM, Experiment, Labels
+from xlsbc.assess.benchmark.config import RANDOM, Experiment
+from xlsbc.assess.benchmark.design import Labels
 from xlsbc.emulator.spec import Split
 from xlsbc.errors import TrainingError
 
@@ -45,13 +46,31 @@ def test_what_two_sweeps_name_is_run_once():
     assert len(keys) == len(set(keys))
 
 
-def test_baselines_are_scored_with_every_split_and_set_of_labels_once():
-    sweep = [{"labels": [1, {"every": 3}], "splits": ["blocks", "years"]}]
-    rivals = [c for c in cells(sweeps=sweep) if c.training is None]
-    assert {(c.split_name, c.labels.every, c.seed) for c in rivals} == {
-        (split, every, 0) for split in ("blocks", "years") for every in (1, 3)
+def rivals(name, **changes):
+    found = [c for c in cells(rivals=[name], **changes) if c.training is None]
+    told = {(c.split_name, c.labels.fraction, c.labels.every, c.seed) for c in found}
+    assert len(found) == len(told)
+    return told
+
+
+def test_baselines_have_the_labels_and_splits_of_the_models_and_a_seed_where_labels_are_drawn():
+    sweep = [{"labels": [1, 0.05, {"every": 3}], "splits": ["blocks", "years"]}]
+    assert rivals("gradient_boosting", sweeps=sweep) == {
+        (split, *labels)
+        for split in ("blocks", "years")
+        for labels in [(1, 1, 0), (1, 3, 0), *((0.05, 1, seed) for seed in (0, 1, 2))]
     }
-    assert len(rivals) == 4
+
+
+def test_persistence_learns_from_no_label_and_is_scored_once_a_split():
+    sweep = [{"labels": [1, 0.05, {"every": 3}], "splits": ["blocks", "years"]}]
+    assert rivals("persistence", sweeps=sweep) == {("blocks", 1, 1, 0), ("years", 1, 1, 0)}
+
+
+def test_two_names_of_one_cell_are_an_error():
+    net = PLAIN["models"]["U-Net"]
+    with pytest.raises(TrainingError, match="by another name; keep one of the names"):
+        cells(models={"a": net, "b": net})
 
 
 @pytest.mark.parametrize(
@@ -102,14 +121,24 @@ def test_a_number_is_a_share_of_the_labels():
 def test_all_that_is_wrong_is_told_at_once():
     wrong = {
         **PLAIN,
-        "training": {"step": 3, "seed": 1},
+        "training": {"step": 3, "seed": 1, "minutes": 2},
+        "seeds": [1, 1],
         "rivals": ["oracle"],
-        "sweeps": [{"models": ["Unet"], "splits": ["random"]}, {"models": ["U-Net"]}],
+        "sweeps": [{"models": ["Unet"], "splits": ["random"]}, {"models": ["U-Net"], "seeds": []}],
     }
     with pytest.raises(TrainingError) as told:
         Experiment.of(wrong)
     text = str(told.value)
-    for said in ("'oracle'", "'Unet'", "'random'", "step is no setting", "seed is for the exp"):
+    for said in (
+        "'oracle'",
+        "'Unet'",
+        "'random'",
+        "step is no setting",
+        "seed is for the exp",
+        "give steps",
+        "seeds must differ",
+        "names nothing",
+    ):
         assert said in text
 
 
@@ -128,7 +157,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, text, said):
 @pytest.mark.parametrize("name", ["abstract-tiny", "rhine", "abstract-full"])
 def test_the_shipped_experiments_are_valid(name):
     shipped = Experiment.read(SHIPPED / f"{name}.yaml")
-    found = shipped.cells("", dict.fromkeys(shipped.splits, Split()))
+    found = shipped.cells("", {k: Split(seed=i) for i, k in enumerate(shipped.splits)})
     assert {c.identity["backbone"] for c in found if c.training} == {
         "unet", "vit", "prithvi", "terramind",
     }  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xlsbc.assess.benchmark.config import Labels
+from xlsbc.assess.benchmark.design import Labels
 from xlsbc.assess.benchmark.labels import thinned
 
 

@@ -238,11 +238,12 @@ def test_what_one_test_alone_would_tell_many_do_not():
         st.lists(st.none() | st.sampled_from([0.1, 0.11, 0.12, 0.2, 0.21, 0.3]), max_size=5),
         max_size=4,
     ),
-    st.lists(st.sampled_from([0.05, 0.15, 0.25]), max_size=1),
+    st.lists(st.sampled_from([0.05, 0.15, 0.25]), max_size=2),
 )
-def test_leaders_of_any_table_are_those_of_scipy_and_of_holm_step_by_step(arms, baseline):
+def test_leaders_of_any_table_are_those_of_scipy_and_of_holm_step_by_step(arms, baselines):
     rows = [row for k, each in enumerate(arms) for row in make_rows(f"m{k}", each)]
-    table = tidy(rows + make_baseline(baseline))
+    rows += [row for k, one in enumerate(baselines) for row in make_baseline([one], f"b{k}")]
+    table = tidy(rows)
     found = {f"m{k}": dict(enumerate(each)) for k, each in enumerate(arms)}
     runs = {k: {s: v for s, v in v.items() if v is not None} for k, v in found.items()}
     runs = {name: seeds for name, seeds in runs.items() if seeds}
@@ -253,13 +254,25 @@ def test_leaders_of_any_table_are_those_of_scipy_and_of_holm_step_by_step(arms, 
             common = sorted(set(seeds) & set(against))
             if other != name:
                 tests.append(one_sample([seeds[s] - against[s] for s in common]))
-        tests += [one_sample([value - number for value in seeds.values()]) for number in baseline]
-        ordered = sorted(p for _, p in tests)
-        rejected = all(p < 0.05 / (len(tests) - i) for i, p in enumerate(ordered))
-        if len(seeds) >= 3 and tests and rejected and all(mean < 0 for mean, _ in tests):
+        tests += [one_sample([value - number for value in seeds.values()]) for number in baselines]
+        if len(seeds) >= 3 and all_lower(tests):
             expected.append(name)
+    for k, number in enumerate(baselines):
+        tests = [
+            one_sample([number - value for value in seeds.values()]) for seeds in runs.values()
+        ]
+        alone = all(number < other for j, other in enumerate(baselines) if j != k)
+        if alone and all(len(seeds) >= 3 for seeds in runs.values()) and all_lower(tests):
+            expected.append(f"b{k}")
     assert led_by(table) == expected
     assert len(expected) <= 1
+
+
+def all_lower(tests):
+    """Whether every mean is below 0, by Holm's procedure; no test tells nothing."""
+    ordered = sorted(p for _, p in tests)
+    rejected = all(p < 0.05 / (len(tests) - i) for i, p in enumerate(ordered))
+    return bool(tests) and rejected and all(mean < 0 for mean, _ in tests)
 
 
 def one_sample(differences):
@@ -298,12 +311,40 @@ def test_a_metric_leads_the_way_that_is_better(metric, best, worse):
         make_rows("unet", [0.1, 0.1, 0.1]) + make_rows("vit", [None] * 3 + [0.9] * 3),
         make_rows("unet", [0.1, 0.1, 0.1]) + make_rows("vit", [np.nan] * 3),  # alone again
         make_rows("unet", [np.nan] * 3) + make_rows("vit", [np.nan] * 3),
-        make_rows("unet", [0.8, 0.9, 0.7]) + make_baseline([0.1]),  # a number leads nothing
+        make_rows("unet", [0.8, 0.9]) + make_baseline([0.1]),  # two seeds have hardly a spread
+        make_baseline([0.1]) + make_baseline([0.2], "coarse"),  # no test decides between numbers
         [],
     ],
 )
 def test_nobody_leads_where_nothing_can_be_told(rows):
     assert not leaders(tidy(rows), "lai_rmse").any()
+
+
+def test_a_baseline_of_one_seed_leads_where_every_emulator_is_above_it_after_holm():
+    near, far = [0.50, 0.52, 0.48, 0.51], [0.70, 0.75, 0.69, 0.72]
+    rows = make_rows("unet", near) + make_rows("vit", far)
+    p = [stats.ttest_1samp(each, 0.45).pvalue for each in (near, far)]
+    assert max(p) < 0.05
+    assert 2 * min(p) < 0.05
+    assert led_by(tidy(rows + make_baseline([None, 0.45]))) == ["persistence"]
+    assert led_by(tidy(rows + make_baseline([0.495]))) == []
+    # the same emulators, of which one has a single seed: nothing is known of its noise
+    assert led_by(tidy(rows + make_rows("prithvi", [0.9]) + make_baseline([0.45]))) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "led"), [(0.46, ["persistence"]), (0.44, ["coarse"]), (0.45, [])]
+)
+def test_of_two_numbers_the_better_leads_and_a_tie_does_not(other, led):
+    rows = make_rows("unet", [0.50, 0.52, 0.48, 0.51])
+    rows += make_baseline([0.45]) + make_baseline([other], "coarse")
+    assert led_by(tidy(rows)) == led
+
+
+def test_a_baseline_leads_the_way_that_is_better():
+    rows = make_rows("unet", [0.50, 0.52, 0.48, 0.51], "lai_r2")
+    assert led_by(tidy(rows + make_baseline([0.6], metric="lai_r2")), "lai_r2") == ["persistence"]
+    assert led_by(tidy(rows + make_baseline([0.3], metric="lai_r2")), "lai_r2") == ["unet"]
 
 
 def test_no_arm_leads_in_how_many_values_were_compared():

@@ -18,13 +18,18 @@ def test_together_they_are_one_emulator(small_world):
 def test_in_a_chain_each_is_given_the_one_before(small_world):
     assert stages(small_world, "sequential") == (
         Stage(("lu_fraction",)),
+        Stage(("lc_fraction",), ("lu_fraction",), coupled=False),
+        Stage(("lai",), ("lc_fraction",), coupled=False),
+    )
+    assert stages(small_world, "sequential-coupled") == (
+        Stage(("lu_fraction",)),
         Stage(("lc_fraction",), ("lu_fraction",)),
         Stage(("lai",), ("lc_fraction",)),
     )
     without = small_world.drop_vars("lu_fraction")
     assert stages(without, "sequential") == (
         Stage(("lc_fraction",)),
-        Stage(("lai",), ("lc_fraction",)),
+        Stage(("lai",), ("lc_fraction",), coupled=False),
     )
 
 
@@ -52,7 +57,7 @@ def test_a_stage_sees_no_other_target_and_of_the_one_before_what_was_made(small_
 
 @pytest.fixture(scope="module")
 def cover(small_world):
-    stage = Stage(("lc_fraction",), ("lu_fraction",))
+    stage = Stage(("lc_fraction",), ("lu_fraction",), coupled=False)
     cube = stage.cube(small_world, small_world[["lu_fraction"]])
     return stage, cube, xlsbc.fit(cube, stage.training(TINY), progress=False)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest
 import xarray as xr
 
 from xlsbc.assess.benchmark.arms import Arm, Arms
-from xlsbc.assess.benchmark.findings import findings
-from xlsbc.assess.benchmark.pictures import pareto, si
+from xlsbc.assess.benchmark.findings import broken, findings, laws
+from xlsbc.assess.benchmark.looks import si
+from xlsbc.assess.benchmark.pictures import pareto
 from xlsbc.assess.benchmark.report import write_report
 from xlsbc.assess.benchmark.table import ARM, tidy
 
 NOISE = {0: -0.01, 1: 0.0, 2: 0.01}  # of a seed, the same in every arm: paired, it is gone
+BEYOND = "beyond the noise of seeds, on these held-out pixels"
 TERRAMIND = {
     "model": "terramind",
     "backbone": "terramind",
@@ -58,8 +61,9 @@ def baseline(rmse, **about):
 
 def forty_rows():
     """Two models in three ways to learn, labels thinned, two splits, and gaps."""
-    checked = {"laws_broken": 0, "unusual": 1, "passed": True, "share_lai_spikes": 0.01}
-    broken = {"laws_broken": 1, "passed": False, "unusual": 1, "share_incompatible_mass": 0.25}
+    looked = {"check_negative": 0.0, "check_incompatible_mass": 0.0, "check_lai_spikes": 1.0}
+    checked = {**looked, "laws_broken": 0, "unusual": 1, "share_lai_spikes": 0.01}
+    broken = {**looked, "laws_broken": 1, "unusual": 1, "share_incompatible_mass": 0.25}
     rows = cells(0.40, lu_mae=0.04, lc_mae=0.05, **COSTS, **checked)
     rows += cells(0.45, learning="sequential", lu_mae=0.04, lc_mae=0.05, **COSTS, **broken)
     rows += cells(0.41, learning="single", lu_mae=float("nan"))
@@ -198,13 +202,15 @@ def test_names_and_facts_are_text_never_markup(page, tmp_path):
 
 
 def test_a_skill_table_has_mean_spread_and_seeds_with_baselines_below(page):
-    heads = ["model", "adaptation", "learning", "seeds", "RMSE, m² m⁻²"]
+    heads = ["model", "adaptation", "learning", "seeds", "values scored", "RMSE, m² m⁻²"]
     at = page.rows.index(heads)
     below = page.rows[at + 1 : page.rows.index(heads, at + 1)]
-    assert below[0] == ["U-Net", "from scratch", "multi-task", "3", "0.400 ± 0.010"]
-    names = [row[0] for row in below if len(row) == 5]
+    assert below[0] == ["U-Net", "from scratch", "multi-task", "3", "1,234", "0.400 ± 0.010"]
+    names = [row[0] for row in below if len(row) == 6]
     assert names.index("gradient boosting") > names.index("TerraMind tiny, random-initialised")
-    assert ["persistence", "baseline", "", "1", "0.550"] in below
+    told = "baseline, sees held-out truth"
+    assert ["persistence", told, "", "1", "1,234", "0.550"] in below
+    assert ["gradient boosting", "baseline", "", "1", "1,234", "0.430"] in below
 
 
 def test_only_what_is_better_beyond_the_noise_is_bold(tmp_path):
@@ -236,19 +242,97 @@ def test_headlines_say_that_nothing_here_measures_pretraining(rows):
 
 
 def test_the_first_headline_holds_the_best_emulator_against_the_best_baseline():
-    told = findings(Arms.of(tidy(cells(0.4) + baseline(0.8) + baseline(0.5, model="other"))))
+    fair = baseline(0.5, model="gradient_boosting") + baseline(0.8, model="coarse_upsampled")
+    told = findings(Arms.of(tidy(cells(0.4) + fair)))
     assert told == [
         "Leaf area index, split blocks, all labels: the lowest mean RMSE of an emulator is "
-        "0.400 ± 0.010 m² m⁻² (U-Net, multi-task; 3 seeds); of a baseline, 0.500 "
-        "(other, ratio 0.80). Beyond the noise, U-Net, multi-task is better than every "
-        "other."
+        "0.400 ± 0.010 m² m⁻² (U-Net, multi-task; 3 seeds); of a baseline that sees no held-out "
+        "truth, 0.500 (gradient boosting, ratio 0.80). U-Net, multi-task is better than every "
+        f"other {BEYOND}."
     ]
 
 
-def test_a_baseline_that_is_better_is_called_so():
-    (told,) = findings(Arms.of(tidy(cells(0.4) + baseline(0.2))))
-    assert "ratio 2.00" in told
-    assert "Nothing here is better than every other beyond the noise" in told
+def test_a_baseline_that_is_better_than_all_is_called_so(tmp_path):
+    rows = cells(0.5) + cells(0.45, model="vit", backbone="vit")
+    rows += baseline(0.384, model="gradient_boosting")
+    (told,) = findings(Arms.of(tidy(rows)))
+    assert "ratio 1.17" in told
+    assert told.endswith(f". gradient boosting, 0.384, is better than every emulator {BEYOND}.")
+    assert page_of(tmp_path, rows).bold == ["0.384"]
+
+
+def test_a_baseline_among_the_emulators_is_told_whom_it_beats_and_who_beats_it():
+    models = {"a": 0.3, "c": 0.5, "d": 0.52, "e": 0.6}
+    rows = [row for name, rmse in models.items() for row in cells(rmse, model=name, backbone=name)]
+    rows += cells(0.301, jitter=0.004, model="b", backbone="b")
+    rows += cells(0.4, jitter=0.02, model="f", backbone="f")
+    rows += cells(0.302, jitter=0.004, model="g", backbone="g")
+    (told,) = findings(Arms.of(tidy(rows + baseline(0.4, model="gradient_boosting"))))
+    assert told.endswith(
+        f"Nothing here is better than every other {BEYOND}; gradient boosting, 0.400, is better "
+        "than 3 of 7 emulators and worse than 3 of 7 emulators (a, multi-task among them)."
+    )
+
+
+def test_a_baseline_that_beats_some_is_not_told_apart_from_a_noisy_best():
+    rows = cells(0.4, jitter=0.02) + cells(0.6, model="vit", backbone="vit")
+    (told,) = findings(Arms.of(tidy(rows + baseline(0.41, model="gradient_boosting"))))
+    assert told.endswith(
+        "gradient boosting, 0.410, is better than 1 of 2 emulators (ViT, multi-task) and not told "
+        "apart from U-Net, multi-task."
+    )
+
+
+def test_a_baseline_within_the_noise_of_all_emulators_is_neither():
+    rows = cells(0.4, jitter=0.02) + baseline(0.401, model="gradient_boosting")
+    (told,) = findings(Arms.of(tidy(rows)))
+    assert told.endswith("gradient boosting is neither better nor worse than any emulator.")
+
+
+def test_a_baseline_that_sees_held_out_truth_stands_in_the_tables_alone(tmp_path):
+    seen = baseline(0.1) + baseline(0.2, model="class_by_month_climatology")
+    fair = baseline(0.5, model="coarse_upsampled")
+    rows = cells(0.4, **COSTS) + cells(0.6, labels=0.25) + cells(0.5, split="years")
+    (told,) = findings(Arms.of(tidy(rows + seen + fair)))
+    assert "0.500 (coarse upsampled, ratio 0.80). U-Net, multi-task is better than every" in told
+    page = page_of(tmp_path, rows + seen + fair)
+    assert "Dashed: coarse upsampled" in page.text
+    for image in page.all("img"):
+        assert "persistence" not in image["alt"]
+    marked = [row[0] for row in page.rows if "baseline, sees held-out truth" in row]
+    assert set(marked) == {"persistence", "class by month climatology"}
+
+
+def test_what_baselines_see_stands_once_on_the_page(page):
+    for told in (
+        "What persistence sees: the truth of the year before in the very pixels that are scored.",
+        "What gradient boosting sees: the inputs at a pixel and its place, no neighbours.",
+    ):
+        assert page.text.count(told) == 1
+    assert "What coarse upsampled sees" not in page.text
+
+
+def test_who_was_scored_on_fewer_values_is_compared_with_nobody(tmp_path):
+    few = {"lai_n": 1000, "model": "gradient_boosting"}
+    rows = cells(0.4, **COSTS) + cells(0.5, model="vit", backbone="vit") + baseline(0.1, **few)
+    arms = Arms.of(tidy(rows))
+    (told,) = findings(arms)
+    assert "baseline" not in told
+    assert arms.best(arms, "lai_rmse").model == "unet"
+    page = page_of(tmp_path, rows)
+    assert page.bold == ["0.400 ± 0.010"]
+    assert "Fewer values than the others, not compared: gradient boosting." in page.text
+    assert "Dashed" not in page.text
+    assert ["gradient boosting", "baseline", "", "1", "1,000", "0.100"] in page.rows
+
+
+def test_seeds_with_other_values_have_a_range_and_are_not_compared(tmp_path):
+    rows = cells(0.4) + cells(0.5, model="vit", backbone="vit")
+    rows += cells(0.6, model="prithvi", backbone="prithvi")
+    rows[0]["lai_n"] = 1200
+    page = page_of(tmp_path, rows)
+    assert "1,200 to 1,234" in next(row for row in page.rows if row and row[0] == "U-Net")
+    assert page.bold == ["0.500 ± 0.010"]
 
 
 @pytest.mark.parametrize(
@@ -275,7 +359,53 @@ def test_a_difference_stands_with_its_interval_and_p():
         for row, d in zip(cells(0.0, learning="single"), (0.11, 0.10, 0.12), strict=True)
     ]
     told = findings(Arms.of(tidy(rows)))[1]
-    assert "LAI RMSE -0.11 m² m⁻² (95 %: -0.13 to -0.085; p = 0.0027), joint is better" in told
+    interval = "LAI RMSE -0.11 m² m⁻² (95 %: -0.13 to -0.085; adjusted p = 0.0027)"
+    assert f"{interval}, joint is better" in told
+
+
+def test_the_sentences_of_joint_against_apart_are_adjusted_together(tmp_path):
+    # differences -0.11, -0.10, -0.12 as above: p = 0.00274; with another of p = 1, twice that
+    rows = cells(0.0) + [
+        {**row, "lai_rmse": row["lai_rmse"] + d}
+        for row, d in zip(cells(0.0, learning="single"), (0.11, 0.10, 0.12), strict=True)
+    ]
+    table = tidy(rows + cells(0.0, learning="sequential"))
+    _, chain, single, note = findings(Arms.of(table))
+    assert "adjusted p = 1), no difference beyond the noise of 3 seeds" in chain
+    assert "adjusted p = 0.0055), joint is better" in single
+    assert BEYOND in note
+    assert "adjusted for all of them together" in note
+    page = page_of(tmp_path, rows + cells(0.0, learning="sequential"))
+    assert any("; p = 0.0027)" in text for row in page.rows for text in row)
+
+
+def test_ways_to_learn_stand_in_one_order_everywhere(tmp_path):
+    ways = ["single", "sequential-coupled", "multi-task", "sequential"]
+    rows = [row for k, way in enumerate(ways) for row in cells(0.4 + k / 9, learning=way, **COSTS)]
+    told = findings(Arms.of(tidy(rows)))
+    pairs = [text.partition(",")[2].partition(", split")[0] for text in told[1:4]]
+    assert pairs == [
+        " joint (multi-task) minus sequential",
+        " joint (multi-task) minus sequential, coupled",
+        " joint (multi-task) minus single",
+    ]
+    assert "the coupled chain is better" in told[2]
+    page = page_of(tmp_path, rows, fields=make_fields(rows))
+    ordered = ["multi-task", "sequential", "sequential, coupled", "single"]
+    shown = [text for row in page.rows for text in row if text in ordered]
+    assert shown == ordered * 2  # skill, cost
+    against = [row[1] for row in page.rows if len(row) > 1 and row[1].endswith(("in", "ks"))]
+    assert against == ["the sequential chain", "the coupled chain", "single networks"]
+    for image in page.all("img"):
+        places = [image["alt"].find(f"U-Net, {way}") for way in ordered]
+        assert -1 < places[0] < places[1] <= places[2] < places[3]
+    assert "The coupled chain (sequential, coupled) tells the two effects apart." in page.text
+
+
+def test_beside_joint_against_apart_stands_what_heads_and_chains_do(page):
+    assert "coupled heads cannot break those of land use, cover and leaves" in page.text
+    assert "a known handicap of chains" in page.text
+    assert "none was run" in page.text
 
 
 def test_one_seed_tells_nothing_about_noise():
@@ -283,15 +413,49 @@ def test_one_seed_tells_nothing_about_noise():
         Arms.of(tidy(cells(0.4, seeds=(1,)) + cells(0.5, seeds=(1,), learning="single")))
     )
     assert "0.400 m² m⁻² (U-Net, multi-task; one seed)" in told[0]
-    assert "-0.1 m² m⁻² (one seed), one seed tells nothing about noise" in told[1]
+    assert "-0.1 m² m⁻² (one seed); one seed tells nothing about noise" in told[1]
 
 
 def test_laws_broken_are_counted_and_named_for_both(rows):
     told = findings(Arms.of(tidy(rows)))[1]
     assert told.endswith(
-        "Joint breaks 0 laws, the sequential chain breaks 1 law (largest share of a pixel in "
-        "impossible pairs of use and cover, on 25 % of the area)."
+        "Joint breaks 0 of 2 laws, the sequential chain breaks 1 of 2 laws (largest share of a "
+        "pixel in impossible pairs of use and cover, on 25 % of the area)."
     )
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.998, "99.8 %"), (1.0, "100 %"), (0.25, "25 %")])
+def test_shares_of_the_area_are_read_without_exponents(share, said):
+    rows = cells(0.4, laws_broken=1, share_incompatible_mass=share)
+    (arm,) = arms = Arms.of(tidy(rows))
+    assert broken(arms, arm)[0].endswith(f"on {said} of the area")
+
+
+def test_where_no_law_is_broken_none_is_listed():
+    (arm,) = arms = Arms.of(tidy(cells(0.4, laws_broken=0, share_incompatible_mass=0.01)))
+    assert broken(arms, arm) == []
+
+
+def test_laws_broken_stand_beside_those_looked_at(page, tmp_path):
+    heads = next(row for row in page.rows if "laws broken of looked at" in row)
+    below = page.rows[page.rows.index(heads) + 1 :]
+    assert below[0][4:] == ["0 of 2", "1", "–"]
+    assert below[1][4] == "1 of 2"
+    assert "All laws hold" not in page.text
+    rows = cells(0.4, laws_broken=1, check_negative=1.0, check_lai_closure=0.5, check_lai_spikes=2)
+    rows[0] |= {"laws_broken": 0, "check_negative": 0.0, "check_lai_closure": None}
+    (arm,) = arms = Arms.of(tidy(rows))
+    # broken 0, 1, 1 of 1, 2, 2 laws; spikes are no law
+    assert laws(arms, arm) == "0.667 ± 0.58 of 1.67"
+    boosting = baseline(0.4, model="gradient_boosting", laws_broken=0)
+    checked = "Gradient boosting is checked in held-out pixels only, all others everywhere."
+    assert checked in page_of(tmp_path, rows + boosting).text
+    assert checked not in page.text
+
+
+def test_costs_stand_with_what_they_are_of(page):
+    assert "the seconds of gradient boosting include its prediction" in page.text
+    assert "count every network, with heads that are not trained" in page.text
 
 
 def test_consistency_that_was_not_checked_is_said_to_be_so(tmp_path):
@@ -344,6 +508,8 @@ def test_large_numbers_have_prefixes(value, text):
 def test_two_models_of_one_backbone_are_told_apart():
     rows = cells(0.4) + cells(0.5, model="unet-wide")
     assert [arm.name for arm in Arms.of(tidy(rows))] == ["U-Net", "unet-wide (U-Net)"]
+    # a model that is called what it is has its name once
+    assert [arm.name for arm in Arms.of(tidy(cells(0.4, model="U-Net")))] == ["U-Net"]
 
 
 def test_the_same_table_gives_the_same_bytes_in_whatever_order_its_cells_came(tmp_path, rows, page):
@@ -356,6 +522,36 @@ def test_the_same_table_gives_the_same_bytes_in_whatever_order_its_cells_came(tm
         notes=("Tiny & quick.",),
     )
     assert again.source == page.source
+
+
+class Opened(Mapping):
+    """Fields that remember which were opened."""
+
+    def __init__(self, fields):
+        self.fields, self.opened = fields, []
+
+    def __getitem__(self, cell):
+        self.opened.append(cell)
+        return self.fields[cell]
+
+    def __contains__(self, cell):
+        return cell in self.fields
+
+    def __iter__(self):
+        return iter(self.fields)
+
+    def __len__(self):
+        return len(self.fields)
+
+
+def test_only_fields_that_are_drawn_are_opened(tmp_path, rows):
+    fields = Opened(make_fields(rows))
+    page = page_of(tmp_path, rows, fields=fields)
+    assert len(page.all("img")) == 6
+    first = [row["cell"] for row in rows if row["seed"] == 0 and row["split"] == "blocks"]
+    boosting = next(row["cell"] for row in rows if row["model"] == "gradient_boosting")
+    # one of each way to learn, and the baseline that is told nothing
+    assert sorted(fields.opened) == sorted([first[0], first[1], first[2], boosting])
 
 
 def test_a_report_that_fails_leaves_the_old_one_and_nothing_beside_it(tmp_path):

@@ -1,5 +1,6 @@
 """All cells of an experiment: once each, gone on with, and what is told of those that fail."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -8,12 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import fsspec
 import pandas as pd
 import pytest
+from distributed import Client
 
 from xlsbc.assess.benchmark import run as module
 from xlsbc.assess.benchmark.config import Entry, Experiment
-from xlsbc.assess.benchmark.run import benchmark, fingerprint, plan, prepared
+from xlsbc.assess.benchmark.planning import fingerprint, plan, prepared
+from xlsbc.assess.benchmark.run import benchmark, summed_up
+from xlsbc.cube.ingest import real_cubes
 from xlsbc.cube.store.writer import write
 from xlsbc.errors import LsbcError, TrainingError
 
@@ -102,18 +107,24 @@ def test_a_cell_that_fails_is_told_and_leaves_no_record(finished, tmp_path):
     assert "['colour'] are not static inputs" in found.failed[title]
     assert said[0] == "3 cells, 2 of them finished"
     assert "FAILED" in said[1]
+    (log,) = (tmp_path / "out" / "cells").glob("*.log")
+    assert "Traceback" in log.read_text()
     assert "Not finished" in (tmp_path / "out" / "report.html").read_text()
     assert set(found.table["model"]) == {"U-Net", "persistence"}
-    assert len(list((tmp_path / "out" / "cells").iterdir())) == 3  # none for the one that failed
+    assert (
+        len(list((tmp_path / "out" / "cells").glob("*.json"))) == 3
+    )  # none of the one that failed
 
 
-def test_a_process_that_is_killed_is_told_from_one_that_refuses(monkeypatch):
+def test_a_process_that_is_killed_is_told_from_one_that_refuses(finished, tmp_path, monkeypatch):
+    planned = prepared(experiment(out=finished.out))
+    task = planned.task(planned.cells[0]).model_copy(update={"out": str(tmp_path)})
     killer = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     call = subprocess.run
     monkeypatch.setattr(
         module.subprocess, "run", lambda _, **how: call([sys.executable, "-c", killer], **how)
     )
-    assert "killed by signal 9; was there memory" in module.alone("{}", 1)
+    assert "killed by signal 9; was there memory" in module.alone(task.model_dump_json())
 
 
 def test_nothing_finished_is_an_error(tmp_path, monkeypatch):
@@ -143,10 +154,38 @@ def test_a_cube_is_known_by_its_content(tmp_path, small_world):
     assert fingerprint(one) == fingerprint(same) != fingerprint(other)
 
 
-def test_a_cube_of_another_making_is_known_by_what_zarr_says(tmp_path, small_world):
+def test_a_cube_of_another_making_is_another_when_it_was_written_again(tmp_path, small_world):
     url = str(tmp_path / "a.zarr")
-    small_world[["elevation"]].to_zarr(url, consolidated=False)
-    assert fingerprint(url) == fingerprint(url)
+    before = None
+    for factor in (1, 7):
+        cube = small_world[["elevation"]] * factor
+        cube.to_zarr(url, mode="w", consolidated=False)
+        assert fingerprint(url) == fingerprint(url) != before
+        before = fingerprint(url)
+
+
+def test_results_may_be_in_an_object_store(finished):
+    planned = prepared(experiment(out=finished.out))
+    bucket = fsspec.filesystem("memory")
+    for path in Path(finished.out).rglob("*"):
+        if path.is_file() and path.parts[-2] == "cells":
+            bucket.pipe(f"/results/cells/{path.name}", path.read_bytes())
+    there = planned.experiment.model_copy(update={"out": "memory://results"})
+    found = summed_up(dataclasses.replace(planned, experiment=there), {}, 1)
+    pd.testing.assert_frame_equal(found.table, finished.table)
+    assert b"A trial" in bucket.cat("/results/report.html")
+    pd.testing.assert_frame_equal(module.tables.load("memory://results"), finished.table)
+    bucket.rm("/results", recursive=True)
+
+
+def test_workers_that_would_run_several_cells_at_once_are_refused(tmp_path):
+    with (
+        Client(
+            processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0"
+        ) as client,
+        pytest.raises(TrainingError, match="expected workers of one thread"),
+    ):
+        benchmark(experiment(out=str(tmp_path)), client=client, progress=list)
 
 
 def test_a_dry_run_says_what_would_be_run_and_runs_nothing(monkeypatch):
@@ -162,11 +201,19 @@ def test_the_tiny_experiment_can_be_planned():
     assert len([line for line in said.splitlines() if "tiny" in line and "frozen" in line]) == 2
 
 
+def test_the_experiment_on_real_land_can_be_planned(real_data, tmp_path):
+    url = write(real_cubes(real_data)["rhine"], str(tmp_path / "rhine.zarr"), progress=False)
+    shipped = Experiment.read(SHIPPED / "rhine.yaml").model_copy(update={"cube": url})
+    said = plan(shipped)
+    assert len([line for line in said.splitlines() if "tiny" in line and "lora" in line]) == 2
+
+
 def test_the_experiment_of_the_abstract_is_every_combination():
     # its cube is in a bucket of the reader's; a lazy one that holds what it holds out stands for it
     africa = Entry(entry="synthetic", options={"region": [6, -6, 16, 4], "years": [2017, 2020]})
     shipped = Experiment.read(SHIPPED / "abstract-full.yaml")
     said = plan(shipped.model_copy(update={"cube": africa}))
-    # 2 models from scratch alone, 2 with 5 adaptations; 3 ways, 5 sets of labels, 4 splits, 5 seeds
-    assert f"{'multi-task':<24}{12 * 5 * 4 * 5:>6} cells" in said
-    assert f"{12 * 5 * 4 * 5 * 7} trainings" in said
+    # 2 models from scratch alone, 2 with 5 adaptations; 4 ways, 5 sets of labels, 4 splits, 5 seeds
+    for way in ("multi-task", "sequential", "sequential-coupled", "single"):
+        assert f"{way:<24}{12 * 5 * 4 * 5:>6} cells" in said
+    assert f"{12 * 5 * 4 * 5 * (1 + 3 + 3 + 3)} trainings" in said

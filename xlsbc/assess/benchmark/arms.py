@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from xlsbc.assess.benchmark.columns import finite
 from xlsbc.assess.benchmark.config import RANDOM
 from xlsbc.assess.benchmark.table import METRICS, leaders, summarise
 from xlsbc.assess.page import number, words
+from xlsbc.assess.report import TARGETS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,11 +25,24 @@ ADAPTATIONS = {
     "adapter": "adapters",
     "frozen": "frozen",
 }
+JOINT = "multi-task"
 LEARNING = {
-    "multi-task": "joint (multi-task)",
+    JOINT: "joint (multi-task)",
     "sequential": "sequential",
+    "sequential-coupled": "sequential, coupled",
     "single": "single",
 }
+SEES = {
+    "persistence": "the truth of the year before in the very pixels that are scored",
+    "class_by_month_climatology": "the true dominant land cover of the scored pixels",
+    "coarse_upsampled": "coarse totals, and means of training pixels",
+    "gradient_boosting": "the inputs at a pixel and its place, no neighbours",
+}
+TOLD = {
+    "persistence": "sees held-out truth",
+    "class_by_month_climatology": "sees held-out truth",
+}
+"""Baselines that no emulator is measured by: they are told what is to be predicted."""
 
 
 class Score(NamedTuple):
@@ -65,6 +82,11 @@ class Arm(NamedTuple):
         return self.kind == "emulator"
 
     @property
+    def fair(self) -> bool:
+        """Whether it is a baseline that sees no truth of the pixels that are scored."""
+        return not self.emulator and self.model not in TOLD
+
+    @property
     def full(self) -> bool:
         """Whether training knew all labels."""
         return self.labels == 1 and self.every == 1
@@ -83,8 +105,14 @@ class Arm(NamedTuple):
 
     @property
     def long_name(self) -> str:
-        """With how the targets were learned."""
-        return ", ".join(filter(None, [self.name, self.learning]))
+        """With how the targets were learned, or what a baseline is told."""
+        told = "" if self.emulator else TOLD.get(self.model, "")
+        return ", ".join(filter(None, [self.name, self.way, told]))
+
+    @property
+    def way(self) -> str:
+        """How the targets were learned, for people, in a word or two."""
+        return JOINT if self.learning == JOINT else LEARNING.get(self.learning, self.learning)
 
     @property
     def label_name(self) -> str:
@@ -99,7 +127,7 @@ class Arm(NamedTuple):
         if not self.emulator:
             return words(self.model)
         built = f"{BACKBONES.get(self.backbone, self.backbone)} {self.variant}".strip()
-        return built if self.model == self.backbone else f"{self.model} ({built})"
+        return built if self.model in (self.backbone, built) else f"{self.model} ({built})"
 
     @property
     def rank(self) -> tuple[Any, ...]:
@@ -179,16 +207,32 @@ class Arms:
         score = self.scores[arm].get(metric)
         return score.mean if score else float("nan")
 
+    def cells(self, arm: Arm) -> pd.DataFrame:
+        """Rows of the table that are of an arm."""
+        return self.table[[row == arm for row in self._rows]]
+
+    def counts(self, arm: Arm, target: str) -> list[int]:
+        """How many values of a target its cells were scored on, each number once, ascending."""
+        return sorted(self._counts.get((arm, target), ()))
+
+    def comparable(self, arm: Arm, metric: str) -> bool:
+        """Whether it was scored on as many values as most emulators of its split.
+
+        Other metrics than those of skill are compared always, as are targets without counts.
+        """
+        target = metric.partition("_")[0]
+        usual = self._usual.get((arm.split, target))
+        return usual is None or self.counts(arm, target) == [usual]
+
     def best(self, arms: Iterable[Arm], metric: str) -> Arm | None:
-        """The arm with the lowest mean; None if none has the metric."""
-        known = [arm for arm in arms if metric in self.scores[arm]]
+        """The arm with the lowest mean of those that can be compared; None if there is none."""
+        known = [a for a in arms if metric in self.scores[a] and self.comparable(a, metric)]
         return min(known, key=lambda arm: self.mean(arm, metric), default=None)
 
     def leading(self, arms: Iterable[Arm], metric: str) -> set[Arm]:
-        """Those better than every other of the arms beyond the noise: one or none."""
-        wanted = set(arms)
-        columns = list(Arm._fields)
-        of = [Arm(*row) in wanted for row in self.table[columns].itertuples(index=False)]
+        """Of the arms that can be compared that better than all others beyond the noise, if any."""
+        wanted = {arm for arm in arms if self.comparable(arm, metric)}
+        of = [arm in wanted for arm in self._rows]
         if metric not in self.table or not any(of):
             return set()
         told = leaders(self.table[of], metric)
@@ -197,6 +241,29 @@ class Arms:
     def random(self) -> list[Arm]:
         """Foundation backbones that never saw their pretrained weights."""
         return [arm for arm in self if arm.weights == RANDOM]
+
+    @cached_property
+    def _rows(self) -> list[Arm]:
+        """The arm of every row of the table."""
+        return [Arm(*row) for row in self.table[list(Arm._fields)].itertuples(index=False)]
+
+    @cached_property
+    def _counts(self) -> dict[tuple[Arm, str], set[int]]:
+        found: dict[tuple[Arm, str], set[int]] = {}
+        for target in TARGETS:
+            for arm, count in zip(self._rows, finite(self.table, f"{target}_n"), strict=True):
+                if count > 0:
+                    found.setdefault((arm, target), set()).add(int(count))
+        return found
+
+    @cached_property
+    def _usual(self) -> dict[tuple[str, str], int]:
+        """How many values most emulators of a split have of a target; of several, the most."""
+        votes: dict[tuple[str, str], Counter[int]] = {}
+        for (arm, target), counts in self._counts.items():
+            if arm.emulator:
+                votes.setdefault((arm.split, target), Counter()).update(counts)
+        return {key: max((of[n], n) for n in of)[1] for key, of in votes.items()}
 
 
 def has(arms: Arms, prefix: str) -> list[str]:

@@ -15,14 +15,17 @@ import sys
 import tempfile
 import time
 import warnings
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import torch
 import xarray as xr
 
-from xlsbc.assess.benchmark.config import Cell
+from xlsbc.assess.benchmark.design import Cell
 from xlsbc.assess.benchmark.energy import Meter
 from xlsbc.assess.benchmark.labels import thinned
 from xlsbc.assess.benchmark.pipelines import Stage, stages
@@ -90,6 +93,7 @@ def run(task: Task) -> dict[str, Any]:
     """
     cell = task.cell
     torch.set_num_threads(cell.threads)
+    dask.config.set(num_workers=cell.threads)
     cube = conform(open_cube(task.cube))
     labels = thinned(cube, cell.labels, cell.seed)
     with tempfile.TemporaryDirectory() as scratch:
@@ -97,7 +101,8 @@ def run(task: Task) -> dict[str, Any]:
         record = {**about, **judged(cell, cube, made), **machine()}
         where = held_out(cube, cell.split)[0]
         if "lai" in made:
-            write_store(pictured(cell, cube, made, where), task.fields, progress=False)
+            fields = pictured(cell, cube, made, where)
+            write_store(fields, task.fields, overwrite=True, progress=False)
     write(task.record, json.dumps(record, indent=1).encode())  # last: it says that all is there
     return record
 
@@ -130,7 +135,8 @@ def learned(
     return made, {
         "parameters": sum(each.parameters for each in costs),
         "trained_parameters": sum(each.trained for each in costs),
-        "flops": sum(each.yearly for each in costs) + steps * costs[-1].stepwise,  # leaves are last
+        # leaves are the last to be made, if they are
+        "flops": sum(c.yearly for c in costs) + ("lai" in made) * steps * costs[-1].stepwise,
         "training_seconds": spent["training_seconds"],
         "peak_memory": peak_memory(),
         "pixels_per_second": pixels / spent["predicting_seconds"],
@@ -156,8 +162,6 @@ def rivalled(
     where, _ = held_out(cube, cell.split)
     train = split_map(cube, cell.split) == TRAIN
     years, _ = Parts.of(cube, cell.split).years(years_of(cube))
-    if not train.any() or not (cell.split.fraction or cell.split.regions):
-        train = xr.ones_like(train)
     start, meter = time.perf_counter(), Meter()
     made = rival(
         cell.model, cube, labels, where, train, years=years or None, seed=cell.seed
@@ -188,8 +192,13 @@ def judged(cell: Cell, cube: xr.Dataset, made: xr.Dataset) -> dict[str, Any]:
 
 
 def merit(cell: Cell, cube: xr.Dataset, made: xr.Dataset, where: xr.DataArray) -> dict[str, Any]:
-    """Figure of merit of the change since the last year before those that are scored."""
-    found = {}
+    """Figure of merit of the change since the last year before those that are scored.
+
+    Of products that do not see the maps between; persistence does.
+    """
+    found: dict[str, Any] = {}
+    if cell.model == "persistence":
+        return found
     weight = Grid.of(cube).cell_area().assign_coords(latitude=cube["latitude"]) * where
     for name, dim in CLASS_DIMS.items():
         if name not in cube or name not in made or cube.sizes["year"] < 2:
@@ -248,11 +257,13 @@ def machine() -> dict[str, Any]:
 
 
 def peak_memory() -> int:
-    """Most bytes that this process has had: on the GPU where there is one, else resident."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    """Most bytes that this process has had: on the GPU if it was used, else resident."""
+    if torch.cuda.is_available() and (used := torch.cuda.max_memory_allocated()):
+        return int(used)
+    with suppress(OSError):  # what getrusage tells on Linux, the process before exec had too
+        (line,) = (s for s in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in s)
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def number(value: Any) -> float | None:

@@ -1,14 +1,7 @@
-"""An experiment as data: which cube, models, splits and labels, and so which cells there are.
-
-A cell is one training, or one chain of trainings, or one baseline, scored. It is known by a digest
-of all that determines its numbers, so that a cell that is finished stays finished whatever else the
-experiment is made of later.
-"""
+"""An experiment as data: which cube, models, splits and labels, and so which cells there are."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from itertools import product
 from os import PathLike
@@ -18,14 +11,14 @@ import fsspec
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from xlsbc.assess.benchmark.design import Cell, Labels, Learning
 from xlsbc.assess.benchmark.rivals import RIVALS
 from xlsbc.emulator.spec import Document, Split, tuples
 from xlsbc.errors import TrainingError
 from xlsbc.training.config import Loader, Training, told
 
-__all__ = ["Cell", "Entry", "Experiment", "Labels", "Sweep"]
+__all__ = ["RANDOM", "Entry", "Experiment", "Sweep"]
 
-Learning = Literal["multi-task", "sequential", "single"]
 Method = Literal["scratch", "full", "lora", "adapter", "frozen"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=64)]
 
@@ -33,29 +26,15 @@ METHODS: tuple[Method, ...] = ("scratch", "full", "lora", "adapter", "frozen")
 RANDOM = "random-initialised"
 """What the weights of a foundation backbone are called that never saw its pretrained ones."""
 
-OWN = ("cube", "out", "split", "given", "seed", "members", "devices", "logger")
+OWN = ("cube", "out", "split", "given", "seed", "members", "devices", "logger", "coupled")
 """Settings of a training that are the experiment's to choose."""
 
-
-class Labels(Document):
-    """Which labels training may know.
-
-    Parameters
-    ----------
-    fraction
-        Share of the training pixels that have labels; those of a smaller share are among those of
-        a larger one.
-    every
-        Of so many leaf-area steps, and years of land use and cover, one has labels: the first.
-    """
-
-    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    every: Annotated[int, Field(ge=1)] = 1
-
-    @model_validator(mode="before")
-    @classmethod
-    def _share(cls, data: Any) -> Any:
-        return {"fraction": float(data)} if isinstance(data, int | float) else data
+UNFIT = {
+    "minutes": "a cell must have the same numbers again; give steps",
+    "state": "a prediction would begin with the truth of held-out pixels; leave it out",
+    "rollout": "it needs state, which an experiment cannot have; leave it out",
+}
+"""Settings of a training that a fair comparison cannot have, and why."""
 
 
 class Entry(Document):
@@ -87,7 +66,9 @@ class Sweep(Document):
         A model that has no pretrained weights takes part with "scratch" alone.
     learning
         "multi-task" is one emulator of all targets; "single" one of each, on its own;
-        "sequential" is a chain: land use, then land cover from it, then leaf area index from that.
+        "sequential" is a chain of separate networks: land use, then land cover from it, then leaf
+        area index from that; "sequential-coupled" the same with heads that are held to what they
+        are given.
     labels
         See `Labels`; a number is a fraction.
     """
@@ -124,7 +105,8 @@ class Experiment(Document):
     seeds
         Of weights, crops and of which labels are left; what is held out is the same in all.
     rivals
-        Baselines, scored beside the models on every split, with the labels of the first seed.
+        Baselines, scored beside the models on every split, with the same labels: once, or with
+        every seed where labels are drawn.
     threads
         Of torch, in every cell: the last bits of a training depend on it.
     """
@@ -159,7 +141,10 @@ class Experiment(Document):
         """Names that are of nothing here."""
         for name in (n for n in self.rivals if n not in RIVALS):
             yield f"{name!r} is no baseline; known: {', '.join(RIVALS)}"
+        if len(set(self.seeds)) < len(self.seeds):
+            yield f"seeds must differ; found {', '.join(map(str, self.seeds))}"
         for i, sweep in enumerate(self.sweeps):
+            yield from (f"sweeps.{i}: {n} names nothing; leave it out" for n, v in sweep if v == ())
             for what, names, known in (
                 ("model", sweep.models, self.models),
                 ("split", sweep.splits, self.splits),
@@ -172,6 +157,7 @@ class Experiment(Document):
         for where, settings in {"training": self.training, **self.models}.items():
             if own := [name for name in OWN if name in settings]:
                 yield f"{where}: {', '.join(own)} is for the experiment to choose; leave it out"
+            yield from (f"{where}: {n}: {why}" for n, why in UNFIT.items() if n in settings)
         for i, sweep in enumerate(self.sweeps):
             for name in (n for n in sweep.models or self.models if n in self.models):
                 fit = 0
@@ -237,6 +223,11 @@ class Experiment(Document):
             Digest of the cube.
         splits
             Those of the experiment, with their extents.
+
+        Raises
+        ------
+        TrainingError
+            If two names are of the same cell.
         """
         cells: dict[str, Cell] = {}
         for sweep in self.sweeps:
@@ -262,13 +253,25 @@ class Experiment(Document):
                     seed=seed,
                     threads=self.threads,
                 )
-                cells.setdefault(cell.key, cell)
-        none = {"training": None, "weights": "", "learning": "", "seed": self.seeds[0]}
+                known = cells.setdefault(cell.key, cell)
+                if known.title != cell.title:
+                    raise TrainingError(
+                        f"{cell.title!r} is {known.title!r} by another name; keep one of the names"
+                    )
         for cell in [*cells.values()]:
             for name in self.rivals:
-                rival = cell.model_copy(update={**none, "model": name})
+                rival = self._rival(name, cell)
                 cells.setdefault(rival.key, rival)
         return [*cells.values()]
+
+    def _rival(self, name: str, cell: Cell) -> Cell:
+        """A baseline to score beside a cell."""
+        changes: dict[str, Any] = {"model": name, "training": None, "weights": "", "learning": ""}
+        if name == "persistence":  # it learns from no label
+            changes["labels"] = Labels()
+        if name == "persistence" or cell.labels.fraction == 1:
+            changes["seed"] = self.seeds[0]
+        return cell.model_copy(update=changes)
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> Experiment:
@@ -306,74 +309,3 @@ class Experiment(Document):
             return cls.model_validate(tuples(settings))
         except ValidationError as error:
             raise TrainingError("this is no experiment", told(error)) from None
-
-
-class Cell(Document):
-    """One training or chain of trainings, or one baseline, to be scored.
-
-    Parameters
-    ----------
-    cube
-        Digest of the cube.
-    model
-        Name of the model, or of the baseline.
-    training
-        Settings; None for a baseline.
-    weights
-        See `Experiment.weights`.
-    learning, labels, seed, threads
-        See `Sweep` and `Experiment`.
-    split_name, split
-        What is held out.
-    """
-
-    cube: str
-    model: str
-    training: Training | None
-    weights: str
-    learning: Learning | Literal[""]
-    labels: Labels
-    split_name: str
-    split: Split
-    seed: int
-    threads: int
-
-    @property
-    def key(self) -> str:
-        """Digest of what determines its numbers: names that only people read are not in it."""
-        names = {"split_name"} if self.training is None else {"split_name", "model", "weights"}
-        settings = self.model_dump(mode="json", exclude=names)
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Its columns in the table that say what it is."""
-        found = {"kind": "baseline", "backbone": "", "variant": "", "adaptation": ""}
-        if self.training is not None:
-            architecture = self.training.architecture
-            found = {
-                "kind": "emulator",
-                "backbone": architecture.backbone,
-                "variant": architecture.variant,
-                "adaptation": architecture.adaptation.method,
-            }
-        return {
-            **found,
-            "cell": self.key,
-            "model": self.model,
-            "weights": self.weights,
-            "learning": self.learning,
-            "labels": self.labels.fraction,
-            "every": self.labels.every,
-            "split": self.split_name,
-            "seed": self.seed,
-        }
-
-    @property
-    def title(self) -> str:
-        """For people, in a line."""
-        how = self.identity
-        words = [self.model, how["adaptation"], self.learning, self.split_name]
-        words += [f"{self.labels.fraction:.0%} of labels"]
-        words += [f"one step of {self.labels.every}"] * (self.labels.every > 1)
-        return ", ".join(filter(None, [*words, f"seed {self.seed}"]))

@@ -23,18 +23,20 @@ class Meter:
         self._begun = counters()
 
     def joules(self) -> float:
-        """Since the beginning, J; NaN where nothing tells it. A counter that began anew is 0."""
+        """Since the beginning, J; NaN where nothing tells it, or where a counter began anew."""
         now = counters()
         spent = [now[k] - before for k, before in self._begun.items() if k in now]
-        return sum(max(each, 0.0) for each in spent) if spent else math.nan
+        return sum(spent) if spent and min(spent) >= 0 else math.nan
 
 
 def counters() -> dict[str, float]:
     """Energy that every device has taken since some time, J."""
     found = {}
     for path in PACKAGES.glob("intel-rapl:[0-9]"):
-        with suppress(OSError, ValueError):  # only root may read it on many machines
-            found[path.name] = int((path / "energy_uj").read_text()) / 1e6
+        with suppress(OSError, ValueError):  # only root may read on many machines
+            # not of the platform, which is what its packages take and more
+            if (path / "name").read_text().startswith("package"):
+                found[path.name] = int((path / "energy_uj").read_text()) / 1e6
     if torch.cuda.is_available():
         with suppress(ImportError, AttributeError):
             import pynvml

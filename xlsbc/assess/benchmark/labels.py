@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from xlsbc.assess.benchmark.config import Labels
+from xlsbc.assess.benchmark.design import Labels
 from xlsbc.cube.grid import Grid
 from xlsbc.cube.synthetic.lattice import hashed, key
 from xlsbc.training.outline import TARGETS

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAPS, CURVES = 4, 3
+MAPS, CURVES = 4, 4
 ERROR_COLORS = "YlOrBr"  # keeps its order under the common colour vision deficiencies
 MAP_SIDE = 200  # pixels: noise does not compress, and four maps must not fill the page's megabyte
 STYLES: tuple[dict[str, Any], ...] = (
     {"color": COLORS[0], "linestyle": "-", "marker": "s", "markersize": 4},
     {"color": COLORS[5], "linestyle": "--", "marker": "^", "markersize": 4},
     {"color": COLORS[3], "linestyle": ":", "marker": "D", "markersize": 4},
+    {"color": COLORS[1], "linestyle": (0, (5, 1, 1, 1)), "marker": "v", "markersize": 4},
 )
 BASELINE: dict[str, Any] = {"color": GREY, "linestyle": "-."}
 REFERENCE: dict[str, Any] = {
@@ -47,20 +48,23 @@ REFERENCE: dict[str, Any] = {
 
 
 def pictured(arms: Arms, split: str, fields: Mapping[str, xr.Dataset]) -> dict[Arm, xr.Dataset]:
-    """Fields of up to `MAPS` arms of a split with all labels, each of its first seed that has any.
+    """Fields of some arms of a split with all labels, each of its first seed that has any.
 
-    The best emulator of each way to learn, the best baseline, then the next best emulators.
+    The best emulator of each way to learn and the best baseline that sees no held-out truth, then
+    the next best emulators up to `MAPS`. Only these fields are looked up.
     """
-    table = arms.table[arms.table["cell"].isin(list(fields))].sort_values("seed", kind="stable")
+    table = arms.table[[cell in fields for cell in arms.table["cell"]]]
+    table = table.sort_values("seed", kind="stable")
     cells: dict[Arm, str] = {}
     for cell, *arm in table[["cell", *Arm._fields]].itertuples(index=False):
         cells.setdefault(Arm(*arm), cell)
     rows = [arm for arm in arms.of_split(split, "lai_rmse") if arm in cells]
     rows.sort(key=lambda arm: arms.mean(arm, "lai_rmse"))
     first = [next((a for a in rows if a.emulator and a.learning == way), None) for way in LEARNING]
-    first.append(next((a for a in rows if not a.emulator), None))
-    wanted = dict.fromkeys([*(a for a in first if a), *(a for a in rows if a.emulator)])
-    return {arm: fields[cells[arm]] for arm in list(wanted)[:MAPS]}
+    first.append(next((a for a in rows if a.fair), None))
+    chosen = [arm for arm in first if arm]
+    wanted = dict.fromkeys([*chosen, *(arm for arm in rows if arm.emulator)])
+    return {arm: fields[cells[arm]] for arm in list(wanted)[: max(MAPS, len(chosen))]}
 
 
 def error_picture(drawn: Mapping[Arm, xr.Dataset]) -> Picture:

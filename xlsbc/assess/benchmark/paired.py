@@ -144,7 +144,9 @@ def leaders(table: pd.DataFrame, metric: str) -> pd.Series:
         Boolean, by arm as :func:`.table.summarise` has them. True only if the arm has at least
         three seeds, and t-tests of its differences from each of the others, paired by seed,
         all tell that it is better at 5 % after Holm's adjustment. A baseline that ran with one
-        seed is a number, which every seed is held against.
+        seed is a number, which every seed is held against; it leads if it is better so than every
+        arm that has seeds, at least three each, and is the better number of such baselines:
+        between two numbers no test decides.
 
     Raises
     ------
@@ -159,13 +161,20 @@ def leaders(table: pd.DataFrame, metric: str) -> pd.Series:
     values, better = runs.held(), METRICS[metric].better
     values = np.abs(values) if better == "zero" else -values if better == "higher" else values
     known = np.isfinite(values).any(1)
-    able = np.isfinite(runs.values).sum(1) >= SEEDS if better else np.zeros(len(known), bool)
+    enough = np.isfinite(runs.values).sum(1) >= SEEDS
+    able = known & (enough | runs.once) if better else np.zeros(len(known), bool)
     leads = np.zeros(len(known), bool)
     for arm in np.flatnonzero(able):
         others = known & (np.arange(len(known)) != arm)
+        if runs.once[arm]:
+            others &= ~runs.once
+            numbers = values[known & runs.once, 0]  # its own is one of them
+            first = enough[others].all() and (numbers <= values[arm, 0]).sum() == 1
+        else:
+            first = True
         found = student(values[others] - values[arm])
         ahead = (found.difference > 0) & (holm(found.p) < LEVEL)
-        leads[arm] = ahead.size > 0 and ahead.all()
+        leads[arm] = first and ahead.size > 0 and ahead.all()
     return pd.Series(leads, runs.arms, name=metric)
 
 

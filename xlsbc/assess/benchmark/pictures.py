@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from xlsbc.assess.benchmark.arms import LEARNING, Arm, Arms, has, title
 from xlsbc.assess.benchmark.findings import HEADLINES, LAWS
-from xlsbc.assess.benchmark.looks import DPI, GREY, HATCHES, SMALL, Looks, logarithmic, panels
+from xlsbc.assess.benchmark.looks import (
+    DPI,
+    GREY,
+    HATCHES,
+    SMALL,
+    Looks,
+    logarithmic,
+    panels,
+    si,
+)
 from xlsbc.assess.benchmark.table import METRICS
 from xlsbc.assess.plots import WIDTH, Picture
 
@@ -28,12 +37,13 @@ COSTS = {
     "training_seconds": "training time",
 }
 
+FAIR = "the baselines that see no held-out truth"
 SPREAD = "Bars show one standard deviation over seeds, none for one seed"
 
 
 def sparse_picture(arms: Arms, split: str) -> Picture:
     """Skill against the share of labels that training knew; a panel a target, a line an arm."""
-    shown = arms.of_split(split, *HEADLINES, full=False)
+    shown = _measured(arms, arms.of_split(split, *HEADLINES, full=False))
     families = {_family(arm): [a for a in shown if _family(a) == _family(arm)] for arm in shown}
     families = {k: group for k, group in families.items() if len({a.label_name for a in group}) > 1}
     emulators = [k for k in families if k.emulator]
@@ -60,7 +70,7 @@ def sparse_picture(arms: Arms, split: str) -> Picture:
     apart = " Right of the line, without an order: labels thinned in time."
     return Picture(
         f"Skill on held-out pixels of split {split} against the share of labels. {SPREAD} "
-        f"({_seeds(arms, shown)}). Grey: baselines.{apart * (max(places.values()) > 1)}"
+        f"({_seeds(arms, shown)}). Grey: {FAIR}.{apart * (max(places.values()) > 1)}"
         f"{_rest(left_out)}",
         f"{len(metrics)} panels with a line for each of {_names(drawn)}: "
         f"{', '.join(METRICS[name].title for name in metrics)} against the share of labels.",
@@ -75,11 +85,10 @@ def cost_picture(arms: Arms, split: str, numbers: Mapping[Arm, int]) -> Picture:
     if not costs:
         return Picture("Skill against cost is not drawn: no emulator has both.")
     looks = Looks(arms)
-    baseline = arms.best([a for a in arms.of_split(split) if not a.emulator], "lai_rmse")
+    baseline = arms.best([a for a in arms.of_split(split) if a.fair], "lai_rmse")
     figure, axes = panels(len(costs), rows, sharey=True)
     for axis, metric in zip(axes, costs, strict=True):
-        points = {a: (arms.mean(a, metric), arms.mean(a, "lai_rmse")) for a in rows}
-        points = {a: point for a, point in points.items() if math.isfinite(point[0] + point[1])}
+        points = _points(arms, rows, metric)
         for arm, (x, y) in points.items():
             spread = _spread(arms, arm, "lai_rmse")
             axis.errorbar(x, y, yerr=spread, capsize=2, **looks.point(arm))
@@ -95,7 +104,7 @@ def cost_picture(arms: Arms, split: str, numbers: Mapping[Arm, int]) -> Picture:
         axis.set_xlabel(title(metric))
     axes[0].set_ylabel(title("lai_rmse"))
     looks.legend(figure, rows, looks.point)
-    best = f" Dashed: the best baseline, {baseline.name}." if baseline else ""
+    best = "" if baseline is None else f" Dashed: {baseline.name}, the best of {FAIR}."
     return Picture(
         f"Means over seeds ({_seeds(arms, rows)}), split {split}, all labels; left and below is "
         f"better. {SPREAD}. Grey steps: the Pareto front of the means, noise not regarded; its "
@@ -108,7 +117,8 @@ def cost_picture(arms: Arms, split: str, numbers: Mapping[Arm, int]) -> Picture:
 
 def split_picture(arms: Arms) -> Picture:
     """Skill by split, for arms that were run on several; a panel a target."""
-    shown = [arm for arm in arms if arm.full and any(m in arms.scores[arm] for m in HEADLINES)]
+    rows = [arm for arm in arms if arm.full and any(m in arms.scores[arm] for m in HEADLINES)]
+    shown = _measured(arms, rows)
     families = {arm._replace(split=""): [] for arm in shown}  # type: dict[Arm, list[Arm]]
     for arm in shown:
         families[arm._replace(split="")].append(arm)
@@ -143,7 +153,7 @@ def split_picture(arms: Arms) -> Picture:
     looks.legend(figure, drawn, lambda a: looks.point(a) if a.emulator else looks.line(a))
     return Picture(
         f"Skill by what was held out, all labels. {SPREAD} ({_seeds(arms, shown)}). Grey lines: "
-        f"baselines.{_rest(left_out)}",
+        f"{FAIR}.{_rest(left_out)}",
         f"{len(metrics)} panels of dots by split ({', '.join(splits)}) for {_names(drawn)}.",
         figure,
     )
@@ -197,7 +207,7 @@ def rule_picture(arms: Arms, split: str) -> Picture:
             for way in ways
         ],
         loc="outside upper center",
-        ncols=3,
+        ncols=4,
         fontsize=SMALL,
         frameon=False,
     )
@@ -231,14 +241,14 @@ def pareto(points: Mapping[Arm, tuple[float, float]]) -> list[Arm]:
     return front
 
 
-def si(value: float) -> str:
-    """Three digits with a prefix of the SI."""
-    if not math.isfinite(value):
-        return "–"
-    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= factor * 0.9995:
-            return f"{value / factor:.3g} {prefix}"
-    return f"{value:.3g}"
+def cost_front(arms: Arms, rows: Sequence[Arm], metric: str) -> list[Arm]:
+    """Of the emulators among rows, those that none beats in a cost and LAI RMSE both."""
+    return pareto(_points(arms, [arm for arm in rows if arm.emulator], metric))
+
+
+def _points(arms: Arms, rows: Sequence[Arm], metric: str) -> dict[Arm, tuple[float, float]]:
+    points = {arm: (arms.mean(arm, metric), arms.mean(arm, "lai_rmse")) for arm in rows}
+    return {arm: point for arm, point in points.items() if math.isfinite(sum(point))}
 
 
 def _label_places(families: Mapping[Arm, Sequence[Arm]]) -> dict[str, float]:
@@ -287,6 +297,12 @@ def _rule_panels(count: int, bars: int) -> tuple[Figure, Any]:
         axis.set_axisbelow(True)
         axis.tick_params(labelsize=SMALL)
     return figure, axes
+
+
+def _measured(arms: Arms, rows: Sequence[Arm]) -> list[Arm]:
+    """The emulators, and the baselines that they are measured by."""
+    alike = [arm for arm in rows if all(arms.comparable(arm, name) for name in HEADLINES)]
+    return [arm for arm in rows if arm.emulator or (arm.fair and arm in alike)]
 
 
 def _family(arm: Arm) -> Arm:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import xarray as xr
 
-from xlsbc.assess.benchmark.config import Learning
+from xlsbc.assess.benchmark.design import Learning
 from xlsbc.errors import TrainingError
 from xlsbc.training.config import Training
 from xlsbc.training.outline import TARGETS
@@ -24,23 +24,24 @@ class Stage:
     targets
         That it learns and predicts.
     given
-        What it takes from the stage before, as plain input.
+        What it takes from the stage before.
+    coupled
+        Whether its heads hold what they make to what it is given, or have it as plain input.
     """
 
     targets: tuple[str, ...]
     given: tuple[str, ...] = ()
+    coupled: bool = True
 
     def training(self, config: Training) -> Training:
-        """Its settings. Of separate networks, one is not held to what another says."""
-        if not self.given:
-            return config
-        return config.changed(given=(self.given,), coupled=False)
+        """Its settings."""
+        return config.changed(given=(self.given,), coupled=self.coupled)
 
     def cube(self, cube: xr.Dataset, made: xr.Dataset | None) -> xr.Dataset:
         """The cube as it sees it: inputs, its targets, and what the stage before made.
 
-        It is trained on what it will be given in use, which is there at every pixel however few
-        labels there are.
+        That is there at every pixel, however few labels there are. Where both were trained it is
+        nearer to the truth than elsewhere, as in any chain that is not fitted crosswise.
         """
         others = [n for n in TARGETS if n in cube and n not in self.targets]
         cube = cube.drop_vars(others)
@@ -67,5 +68,6 @@ def stages(cube: xr.Dataset, learning: Learning) -> tuple[Stage, ...]:
         )
     if learning == "single":
         return tuple(Stage((name,)) for name in targets)
-    chain: Sequence[tuple[str, ...]] = [(), *((name,) for name in targets)]
-    return tuple(Stage((name,), before) for name, before in zip(targets, chain, strict=False))
+    coupled = learning == "sequential-coupled"
+    rest = (Stage((b,), (a,), coupled) for a, b in pairwise(targets))
+    return (Stage(targets[:1]), *rest)

@@ -6,7 +6,6 @@ bold is only what is better than everything beside it beyond the noise.
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,25 +14,30 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from xlsbc.assess.benchmark.arms import ADAPTATIONS, Arm, Arms, has, title
+from xlsbc.assess.benchmark.arms import SEES, Arm, Arms, has, title
 from xlsbc.assess.benchmark.findings import (
+    CHECKED,
     HEADLINES,
     LAWS,
+    NOISE,
+    TIMES,
     broken,
     compared,
     findings,
+    heads_told,
     interval,
+    laws,
     pairs,
     verdict,
 )
+from xlsbc.assess.benchmark.looks import amount_cell, arm_cells, arm_heads, count_cell, score_cell
 from xlsbc.assess.benchmark.maps import curve_picture, error_picture, pictured
 from xlsbc.assess.benchmark.pictures import (
     COSTS,
     broken_rules,
+    cost_front,
     cost_picture,
-    pareto,
     rule_picture,
-    si,
     sparse_picture,
     split_picture,
 )
@@ -46,9 +50,9 @@ from xlsbc.assess.page import (
     head,
     headline_list,
     note,
-    number,
     row_head,
     table,
+    words,
     write,
 )
 from xlsbc.assess.report import TARGETS
@@ -56,7 +60,10 @@ from xlsbc.assess.report import TARGETS
 if TYPE_CHECKING:
     import pandas as pd
 
-BOLD = "Bold: better than every other row beyond the noise (paired tests, Holm, 5 %)."
+BOLD = (
+    f"Bold: better than every other row on as many values, {NOISE} (paired tests, Holm, 5 %). A "
+    "baseline of one seed is a number that every seed is held against."
+)
 # Titles of metrics and models are long, and tables wide.
 STYLE = """body { max-width: 86rem; } figure img { max-width: 72rem; } table { font-size: .82em; }
 th, td { padding: .3rem .5rem; }
@@ -94,7 +101,8 @@ def write_report(
     fields
         By cell: ``error`` (latitude, longitude), root mean square error of LAI in m2 m-2, NaN where
         unknown; ``held_out`` (latitude, longitude), boolean; and what
-        `xlsbc.assess.views.seasonal_means` returned. Cells may lack.
+        `xlsbc.assess.views.seasonal_means` returned. Cells may lack. Only those that are drawn are
+        looked up, so that the mapping may open them then.
     facts
         What was run, in the order to be shown: data, hashes, seeds, machine, what failed.
     notes
@@ -126,9 +134,13 @@ def _run(arms: Arms, facts: Mapping[str, str]) -> str:
 
 def _skill(arms: Arms) -> str:
     html = note(f"Models that learned from all labels. {MEANS} {BOLD} Baselines stand below.")
+    known = dict.fromkeys(arm.model for arm in arms if not arm.emulator)
+    seen = "".join(note(f"What {words(n)} sees: {SEES[n]}.") for n in known if n in SEES)
     for split in arms.splits:
         html += f"<h3>{escape(f'Split {split}')}</h3>\n"
-        html += "".join(_skill_table(arms, split, target) for target in TARGETS)
+        for target in TARGETS:
+            html += _skill_table(arms, split, target) + seen
+            seen = ""  # once, below the first
     return html
 
 
@@ -137,19 +149,22 @@ def _skill_table(arms: Arms, split: str, target: str) -> str:
     rows = arms.of_split(split, *metrics) if metrics else []
     if not rows:
         return note(f"{TARGETS[target]} was not scored of any arm with all labels.")
-    counts = sorted({arms.mean(a, f"{target}_n") for a in rows} - {0.0})
-    counts = [count for count in counts if math.isfinite(count)]
-    spans = " to ".join(f"{count:,.0f}" for count in dict.fromkeys(counts[:1] + counts[-1:]))
-    heads = [*_arm_heads(), *(head(_metric(target, name), numeric=True) for name in metrics)]
+    heads = [*arm_heads(), head("values scored", numeric=True)]
+    heads += [head(_metric(target, name), numeric=True) for name in metrics]
     bold = {name: arms.leading(rows, name) for name in metrics}
     body = [
-        [*_arm_cells(arms, arm), *(_score(arms, arm, name, arm in bold[name]) for name in metrics)]
+        [
+            *arm_cells(arms, arm),
+            count_cell(arms, arm, target),
+            *(score_cell(arms, arm, name, arm in bold[name]) for name in metrics),
+        ]
         for arm in rows
     ]
     own = [k for k, arm in enumerate(rows) if arm.emulator]
-    return table(
-        TARGETS[target], f"split {split}; {spans} values a cell" if spans else "", heads, body, own
-    )
+    html = table(TARGETS[target], f"split {split}", heads, body, own)
+    apart = [arm for arm in rows if not arms.comparable(arm, metrics[0])]
+    names = "; ".join(arm.long_name if arm.emulator else arm.name for arm in apart)
+    return html + note(f"Fewer values than the others, not compared: {names}.") * bool(apart)
 
 
 def _together(arms: Arms) -> str:
@@ -168,11 +183,14 @@ def _together(arms: Arms) -> str:
             told = compared(arms, pair, name)
             said = f"{interval(told, name)}: {verdict(told, name, pair.other)}" if told else "–"
             row.append(cell(said))
-        rows.append(row + [cell(_laws(arms, arm)) for arm in pair])
-    return note(
+        rows.append(row + [cell(laws(arms, arm)) for arm in pair])
+    html = note(
         "Differences, joint (multi-task) minus the other, paired by seed, with the 95 % interval "
-        "of Student's t. The p values are not adjusted for how many comparisons there are."
-    ) + table("Joint against sequential and single", "", heads, rows)
+        f"of Student's t; what is called better is so {NOISE}. The p values of this table, unlike "
+        "those in short, are not adjusted for how many comparisons there are."
+    )
+    html += note(heads_told(arms))
+    return html + table("Joint against sequential and single", "", heads, rows)
 
 
 def _sparse(arms: Arms) -> str:
@@ -193,17 +211,17 @@ def _sparse_table(arms: Arms, split: str, metric: str) -> str:
     if not rows:
         return ""
     known = sorted({(arm.every, arm.labels) for arm in rows})
-    heads, columns = _arm_heads()[:-1], []
+    heads, columns = arm_heads()[:-1], []
     for every, labels in known:
         same = [arm for arm in rows if (arm.every, arm.labels) == (every, labels)]
         columns.append((every, labels, arms.leading(same, metric)))
         heads.append(head(same[0].label_name, numeric=True))
     body = []
     for family in families:
-        row = _arm_cells(arms, family)[:-1]
+        row = arm_cells(arms, family)[:-1]
         for every, labels, bold in columns:
             arm = family._replace(labels=labels, every=every)
-            row.append(_score(arms, arm, metric, arm in bold, counted=True))
+            row.append(score_cell(arms, arm, metric, arm in bold, counted=True))
         body.append(row)
     own = [k for k, family in enumerate(families) if family.emulator]
     text = f"by the labels that training knew, split {split}; in brackets the seeds"
@@ -218,35 +236,22 @@ def _cost(arms: Arms) -> str:
     if not rows:
         return note("Left out: no cell with all labels has a cost.")
     numbers = {arm: k for k, arm in enumerate(rows, 1)}
-    fronts = {name: _front(arms, rows, name) for name in COSTS if name in costs}
-    heads = [head("no."), *_arm_heads(), head(title("lai_rmse"), numeric=True)]
+    fronts = {name: cost_front(arms, rows, name) for name in COSTS if name in costs}
+    heads = [head("no."), *arm_heads(), head(title("lai_rmse"), numeric=True)]
     heads += [head(title(name), numeric=True) for name in costs] + [head("on the front of")]
     body = [
         [
             cell(str(numbers[arm])),
-            *_arm_cells(arms, arm),
-            _score(arms, arm, "lai_rmse", False),
-            *(_amount(arms, arm, name) for name in costs),
+            *arm_cells(arms, arm),
+            score_cell(arms, arm, "lai_rmse", False),
+            *(amount_cell(arms, arm, name) for name in costs),
             cell(", ".join(COSTS[name] for name in fronts if arm in fronts[name]) or "–"),
         ]
         for arm in rows
     ]
     lacking = "" if "energy" in costs else " This machine does not tell its energy."
-    return figure(cost_picture(arms, split, numbers)) + table(
-        "Cost", f"split {split}, all labels. {MEANS}{lacking}", heads, body
-    )
-
-
-def _front(arms: Arms, rows: Sequence[Arm], metric: str) -> list[Arm]:
-    points = {a: (arms.mean(a, metric), arms.mean(a, "lai_rmse")) for a in rows if a.emulator}
-    return pareto({a: point for a, point in points.items() if math.isfinite(sum(point))})
-
-
-def _amount(arms: Arms, arm: Arm, metric: str) -> str:
-    if (score := arms.score(arm, metric)) is None:
-        return cell("–", numeric=True)
-    varies = math.isfinite(score.spread) and score.spread > 0
-    return cell(si(score.mean) + (f" ± {si(score.spread)}" if varies else ""), numeric=True)
+    html = table("Cost", f"split {split}, all labels. {MEANS}{lacking}", heads, body)
+    return figure(cost_picture(arms, split, numbers)) + html + note(TIMES)
 
 
 def _consistency(arms: Arms) -> str:
@@ -264,18 +269,19 @@ def _consistency(arms: Arms) -> str:
 
 def _rule_tables(arms: Arms, rows: Sequence[Arm]) -> str:
     """Verdicts by arm, what was found of the rules that any breaks, and which hold everywhere."""
-    counts = [n for n in ("laws_broken", "unusual", "passed") if n in has(arms, n)]
-    heads = [*_arm_heads(), *(head(title(name), numeric=True) for name in counts)]
-    heads += [head("laws broken")] if LAWS else []
+    heads = [*arm_heads(), head("laws broken of looked at", numeric=True)]
+    heads += [head(title("unusual"), numeric=True), head("which laws are broken")]
     body = [
         [
-            *_arm_cells(arms, arm),
-            *(_amount(arms, arm, name) for name in counts),
+            *arm_cells(arms, arm),
+            cell(laws(arms, arm), numeric=True),
+            amount_cell(arms, arm, "unusual"),
             cell("; ".join(broken(arms, arm)) or "–"),
         ]
         for arm in rows
     ]
     html = table("Verdicts", f"all labels. {MEANS}", heads, body)
+    html += note(CHECKED) if any(arm.model == "gradient_boosting" for arm in rows) else ""
     rules = broken_rules(arms, rows)
     for prefix, name, text in (
         ("share_", "Share of the area that breaks a rule", "of 1"),
@@ -300,13 +306,13 @@ def _rule_table(
 ) -> str:
     if not metrics:
         return ""
-    heads = _arm_heads()
+    heads = arm_heads()
     for metric in metrics:
         rule = metric.partition("_")[2]
         kind = "law" if rule in LAWS else "expectation"
         heads.append(head(f"{title(f'check_{rule}')} ({kind})", numeric=True))
     body = [
-        [*_arm_cells(arms, arm), *(_score(arms, arm, metric, False) for metric in metrics)]
+        [*arm_cells(arms, arm), *(score_cell(arms, arm, metric, False) for metric in metrics)]
         for arm in rows
         if any(metric in arms.scores[arm] for metric in metrics)
     ]
@@ -325,39 +331,6 @@ def _fields(arms: Arms, fields: Mapping[str, xr.Dataset]) -> str:
     )
 
 
-def _arm_heads() -> list[str]:
-    return [
-        head("model"),
-        head("adaptation"),
-        head("learning"),
-        head("seeds", numeric=True),
-    ]
-
-
-def _arm_cells(arms: Arms, arm: Arm) -> list[str]:
-    seeds = max((score.n for score in arms.scores.get(arm, {}).values()), default=0)
-    return [
-        row_head(arm.model_name),
-        cell(ADAPTATIONS.get(arm.adaptation, arm.adaptation) or "baseline"),
-        cell(arm.learning),
-        cell(str(seeds), numeric=True),
-    ]
-
-
-def _score(arms: Arms, arm: Arm, metric: str, bold: bool, *, counted: bool = False) -> str:
-    score = arms.scores.get(arm, {}).get(metric)
-    if score is None:
-        return cell("–", numeric=True)
-    seeds = max(each.n for each in arms.scores[arm].values())
-    fewer = f" ({score.n})" if counted or score.n < seeds else ""
-    return cell(score.text + fewer, numeric=True, bold=bold)
-
-
 def _metric(target: str, name: str) -> str:
     """Title of a metric below the name of its target."""
     return title(name).removeprefix(f"{target.upper()} ").removeprefix(f"{TARGETS[target]} ")
-
-
-def _laws(arms: Arms, arm: Arm) -> str:
-    score = arms.score(arm, "laws_broken")
-    return number(score.mean).removesuffix(".000") if score else "–"
