@@ -66,7 +66,6 @@ def test_a_finished_cell_is_not_run_again_and_a_new_one_is(finished, monkeypatch
     same = benchmark(experiment(out=finished.out, sweeps=more, title="More"), progress=list)
     assert ran == [
         "U-Net, scratch, multi-task, blocks, 50% of labels, seed 0",
-        "persistence, blocks, 50% of labels, seed 0",
     ]
     pd.testing.assert_frame_equal(same.table, finished.table)
 
