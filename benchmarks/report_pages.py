@@ -15,12 +15,11 @@ from pathlib import Path
 
 from xlsbc.assess.benchmark.arms import Arm, Arms, title
 from xlsbc.assess.benchmark.config import Experiment
-from xlsbc.assess.benchmark.findings import HEADLINES, findings
+from xlsbc.assess.benchmark.findings import HEADLINES, findings, laws
 from xlsbc.assess.benchmark.table import load
 
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "docs" / "reports"
-COLUMNS = (*HEADLINES, "laws_broken")
 
 
 def main(results: str, name: str) -> None:
@@ -45,9 +44,9 @@ def main(results: str, name: str) -> None:
 
 def table(arms: Arms, split: str) -> str:
     """Main numbers of a split, an arm a line."""
-    rows = arms.of_split(split, *COLUMNS, full=False)
-    kept = [metric for metric in COLUMNS if any(metric in arms.scores[arm] for arm in rows)]
-    heads = ["model", "learning", "labels", *map(title, kept), "seeds"]
+    rows = arms.of_split(split, *HEADLINES, full=False)
+    kept = [metric for metric in HEADLINES if any(metric in arms.scores[arm] for arm in rows)]
+    heads = ["model", "learning", "labels", *map(title, kept), "laws broken", "seeds"]
     lines = [f"## Split {split}", "", line(heads), line(["---"] * len(heads))]
     return "\n".join([*lines, *(line(cells(arms, arm, kept)) for arm in rows)])
 
@@ -57,7 +56,8 @@ def cells(arms: Arms, arm: Arm, metrics: list[str]) -> list[str]:
     scores = arms.scores[arm]
     told = [scores[metric].text if metric in scores else "–" for metric in metrics]
     seeds = max((score.n for score in scores.values()), default=0)
-    return [arm.name, arm.way, arm.label_name, *told, str(seeds)]
+    name = arm.name if arm.emulator else arm.long_name
+    return [name, arm.way, arm.label_name, *told, laws(arms, arm), str(seeds)]
 
 
 def line(values: list[str]) -> str:

@@ -226,7 +226,7 @@ def facts(
         "Seeds": ", ".join(map(str, experiment.seeds)),
         "Training": told(experiment.training),
         **{f"Model {name}": told(settings) for name, settings in experiment.models.items()},
-        "Cells at once": f"{at_once}, of {experiment.threads} threads each, in the last call",
+        "Cells at once": f"{at_once} in the last call; torch threads of each: {experiment.threads}",
         "Digests": "of every cell and its emulators: columns cell and emulators of the table",
         "Machine": "; ".join(sorted(set(table["machine"]))),
         "Versions": "; ".join(sorted(set(table["versions"]))),
