@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,13 @@ hypothesis.settings.load_profile("xlsbc")
 
 Case = tuple[xr.Dataset, xr.Dataset, xr.DataArray]
 EmulatorFactory = Callable[..., "Emulator"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _logging_as_it_was() -> Iterator[None]:
+    """`xlsbc recipe run` keeps its process quiet, which no other test may notice."""
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -46,9 +46,10 @@ def parsed(line: str) -> tuple[str, SpecifierSet]:
 
 def test_environment_yml_holds_what_pyproject_asks_for_and_nothing_else():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
-    extras = [*EXTRAS["recipes"], *EXTRAS["train"], *EXTRAS["docs"], *EXTRAS["test"]]
-    wanted = [*PROJECT["dependencies"], *extras]
-    wanted.remove("xlsbc[recipes,train]")
+    extras = [
+        text for name in ("recipes", "train", "benchmark", "docs", "test") for text in EXTRAS[name]
+    ]
+    wanted = [text for text in (*PROJECT["dependencies"], *extras) if not text.startswith("xlsbc[")]
     expected = dict(in_conda(Requirement(text)) for text in wanted)
     expected |= {"python": SpecifierSet(PROJECT["requires-python"]), "pip": SpecifierSet()}
     assert dict(parsed(line) for line in environment["dependencies"]) == expected
@@ -60,8 +61,8 @@ def test_environment_yml_mixes_no_channels():
     assert environment["channels"] == ["conda-forge", "nodefaults"]
 
 
-def test_there_are_eight_extras_and_all_of_them_together():
-    names = {"gpu", "hub", "icechunk", "recipes", "train", "serve", "docs", "test"}
+def test_there_are_nine_extras_and_all_of_them_together():
+    names = {"benchmark", "gpu", "hub", "icechunk", "recipes", "train", "serve", "docs", "test"}
     assert set(EXTRAS) == names | {"all"}
     (together,) = (Requirement(text) for text in EXTRAS["all"])
     assert together.name == "xlsbc"
@@ -92,10 +93,10 @@ def test_the_version_is_the_same_wherever_it_stands():
 
 def test_every_import_of_the_package_is_declared():
     declared = {Requirement(text).name for text in PROJECT["dependencies"]}
-    for extra in ("gpu", "hub", "icechunk", "recipes", "train", "serve"):
+    for extra in ("benchmark", "gpu", "hub", "icechunk", "recipes", "train", "serve"):
         declared |= {Requirement(text).name for text in EXTRAS[extra]}
     normal = {name.lower().replace("_", "-") for name in declared}
-    owners = metadata.packages_distributions()
+    owners = {"pynvml": ["nvidia-ml-py"], **metadata.packages_distributions()}
     undeclared = {
         f"{path.relative_to(ROOT)}: {module}"
         for path in (ROOT / "xlsbc").rglob("*.py")
@@ -138,4 +139,4 @@ def test_the_readme_has_one_test_command_between_its_markers():
     commands = [line for line in block.strip().splitlines() if not line.startswith("```")]
     assert marker
     assert len(commands) == 1
-    assert commands[0].endswith("python -m pytest")
+    assert commands[0].partition(" && ")[2].startswith("python -m pytest")
