@@ -256,19 +256,9 @@ class Training(Document):
             If there is no such file, it is no YAML mapping, or with every setting that is not
             valid.
         """
-        try:
-            with fsspec.open(str(path), "rb") as file:
-                settings = yaml.load(file.read(), Loader)
-        except OSError as error:
-            raise TrainingError(f"no training is described at {path}: {error}") from error
-        except yaml.YAMLError as error:
-            raise TrainingError(f"{path} is not YAML: {error}") from error
-        if not isinstance(settings, dict):
-            raise TrainingError(
-                f"expected settings of a training, lines like `steps: 1000`, in {path}; "
-                f"found {type(settings).__name__}"
-            )
-        return cls.of(tuples(settings))
+        return cls.of(
+            tuples(described(path, "training", "settings of a training, lines like `steps: 1000`"))
+        )
 
     def write(self, path: str | PathLike[str]) -> None:
         """All settings as a YAML file."""
@@ -283,6 +273,26 @@ class Loader(yaml.SafeLoader):
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
+
+
+def described(path: str | PathLike[str], what: str, expected: str) -> dict[str, Any]:
+    """What a YAML file says.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such file, or it is no YAML mapping; in words of what it should be.
+    """
+    try:
+        with fsspec.open(str(path), "rb") as file:
+            settings = yaml.load(file.read(), Loader)
+    except OSError as error:
+        raise TrainingError(f"no {what} is described at {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise TrainingError(f"{path} is not YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise TrainingError(f"expected {expected}, in {path}; found {type(settings).__name__}")
+    return settings
 
 
 def told(error: ValidationError) -> list[str]:

@@ -7,15 +7,13 @@ from itertools import product
 from os import PathLike
 from typing import Annotated, Any, Literal
 
-import fsspec
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from xlsbc.assess.benchmark.design import Cell, Labels, Learning
 from xlsbc.assess.benchmark.rivals import RIVALS
 from xlsbc.emulator.spec import Document, Split, tuples
 from xlsbc.errors import TrainingError
-from xlsbc.training.config import Loader, Training, told
+from xlsbc.training.config import Training, described, told
 
 __all__ = ["RANDOM", "Entry", "Experiment", "Sweep"]
 
@@ -282,19 +280,7 @@ class Experiment(Document):
         TrainingError
             If there is no such file, it is no YAML mapping, or with everything that is not valid.
         """
-        try:
-            with fsspec.open(str(path), "rb") as file:
-                settings = yaml.load(file.read(), Loader)
-        except OSError as error:
-            raise TrainingError(f"no experiment is described at {path}: {error}") from error
-        except yaml.YAMLError as error:
-            raise TrainingError(f"{path} is not YAML: {error}") from error
-        if not isinstance(settings, dict):
-            raise TrainingError(
-                f"expected an experiment, with cube, models and sweeps, in {path}; "
-                f"found {type(settings).__name__}"
-            )
-        return cls.of(settings)
+        return cls.of(described(path, "experiment", "an experiment, with cube, models and sweeps"))
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Experiment:
