@@ -29,6 +29,7 @@ from xlsbc.emulator.artefact import Emulator
 from xlsbc.emulator.cells import Axis
 from xlsbc.emulator.spec import listed
 from xlsbc.emulator.steps import calendar, steps_of, weather_steps, years
+from xlsbc.inference.assembly import Assembled
 from xlsbc.inference.engine import Precision, Reference, resolve
 from xlsbc.inference.outputs import OUTPUTS, lengths, outputs_of
 from xlsbc.inference.requirements import check_fit
@@ -177,11 +178,12 @@ def lazily(job: Job, names: Sequence[str], token: str) -> dict[str, da.Array]:
     alive = occupied(job)
     shared, runs = f"lsbc-job-{token}", f"lsbc-run-{token}"
     only = names[0] if len(job.shapes) == 1 else None
-    key, middle = (key_of(only, token), middle_of(job, only)) if only else (runs, ())
+    job = replace(job, token=token)
+    key = job.key(only) if only else runs
     computes, around = neighbourhood(job)
     states = {name: f"lsbc-state-{name}-{token}" for name in job.spec.state}
     own = {OWN + name: Chunked(key, key, chunks_of(job, name)) for name, key in states.items()}
-    job = replace(job, sources={**job.sources, **own}, token=token)
+    job = replace(job, sources={**job.sources, **own})
     tasks: dict[Any, Any] = {shared: DataNode(shared, job)}
     nearby: dict[Any, Any] = {}
     for year in job.years:
@@ -200,7 +202,8 @@ def lazily(job: Job, names: Sequence[str], token: str) -> dict[str, da.Array]:
                     tasks[first] = Task(first, gather, TaskRef(shared), near, year.index, part)
                     nearby[place] = TaskRef(first), ()
             carried = carry_fine(job, year, y, x) if carries else ()
-            at = (key, year.index, *middle, y, x)
+            numbers = job.chunk(only, year, (y, x)) if only else (year.index, y, x)
+            at = (key, *numbers)
             tasks[at] = Task(
                 at, run, TaskRef(shared), *nearby[place], carried, year.index, (y, x), only=only
             )
@@ -216,7 +219,7 @@ def lazily(job: Job, names: Sequence[str], token: str) -> dict[str, da.Array]:
             tasks |= blanks(job, only, key, alive, year)
     graph = HighLevelGraph.from_collections(key, tasks, dependencies=needs)  # type: ignore[arg-type]
     if only:
-        return {only: da.Array(graph, key, chunks=chunks_of(job, only), dtype=np.float32)}
+        return {only: Assembled(graph, key, chunks=chunks_of(job, only), dtype=np.float32)}
     return {name: variable(job, name, token, alive, graph) for name in names}
 
 
@@ -270,13 +273,13 @@ def carry(job: Job, parts: Iterable[tuple[str, list[Box]]]) -> Any:
 
 def variable(job: Job, name: str, token: str, alive: np.ndarray, graph: HighLevelGraph) -> da.Array:
     """One of several variables of all blocks."""
-    key, runs = key_of(name, token), f"lsbc-run-{token}"
+    key, runs = job.key(name), f"lsbc-run-{token}"
     layer: dict[Any, Any] = {}
     for year in job.years:
         layer |= picks(job, name, key, runs, alive, year) | blanks(job, name, key, alive, year)
     layers = {**graph.layers, key: layer}
     whole = HighLevelGraph(layers, {**graph.dependencies, key: {runs}})
-    return da.Array(whole, key, chunks=chunks_of(job, name), dtype=np.float32)
+    return Assembled(whole, key, chunks=chunks_of(job, name), dtype=np.float32)
 
 
 def picks(
@@ -285,7 +288,7 @@ def picks(
     """Tasks of the chunks of a variable and year where something may be."""
     found = {}
     for y, x in np.argwhere(alive).tolist():
-        at = (key, year.index, *middle_of(job, name), y, x)
+        at = (key, *job.chunk(name, year, (y, x)))
         found[at] = Task(at, pick, TaskRef((runs, year.index, y, x)), name)
     return found
 
@@ -295,19 +298,9 @@ def blanks(job: Job, name: str, key: str, alive: np.ndarray, year: Year) -> dict
     heights, widths = job.tiling.chunks
     found = {}
     for y, x in np.argwhere(~alive).tolist():
-        at = (key, year.index, *middle_of(job, name), y, x)
+        at = (key, *job.chunk(name, year, (y, x)))
         found[at] = Task(at, blank, (*job.shapes[name], heights[y], widths[x]))
     return found
-
-
-def key_of(name: str, token: str) -> str:
-    """Name of a variable's Dask array."""
-    return f"lsbc-{name}-{token}"
-
-
-def middle_of(job: Job, name: str) -> tuple[int, ...]:
-    """Numbers in a chunk's key between the year and the block: classes are not cut."""
-    return (0,) * (len(job.shapes[name]) - 1)
 
 
 def chunks_of(job: Job, name: str) -> tuple[tuple[int, ...], ...]:

@@ -21,6 +21,7 @@ from xlsbc.emulator.cells import Axis, Cells, among, needed
 from xlsbc.emulator.sample import Fields, Window, namespace, sample_of
 from xlsbc.emulator.spec import Spec
 from xlsbc.errors import TileError
+from xlsbc.inference.assembly import place
 from xlsbc.inference.engine import Reference, engine
 from xlsbc.inference.outputs import OUTPUTS
 from xlsbc.inference.tiling import Block, Tile, Tiling
@@ -116,6 +117,14 @@ class Job:
         else:
             state = {f"state_{n}": (n, year.before) for n in self.spec.state}
         return {**static, **given, **state}
+
+    def key(self, name: str) -> str:
+        """Name of a variable's Dask array."""
+        return f"lsbc-{name}-{self.token}"
+
+    def chunk(self, name: str, year: Year, at: tuple[int, int]) -> tuple[int, ...]:
+        """Which chunk of a variable a year and block are; classes are not cut."""
+        return (year.index, *(0,) * (len(self.shapes[name]) - 1), *at)
 
     def fine_boxes(self, source: str, place: int | None, window: Window) -> list[Box]:
         """Boxes of an input on the target grid that lie under a window."""
@@ -272,9 +281,13 @@ def run(
     xp = namespace(list(fine.values()))
     alone = len(alive) == 1 and valid[alive[0]].shape == block.shape and bool(valid[alive[0]].all())
     whole: dict[str, Any] = {
-        name: None if alone else xp.full((*lengths, *block.shape), np.nan, np.float32)
-        for name, lengths in job.shapes.items()
+        name: place(job.key(name), job.chunk(name, now, at)) for name in job.shapes
     }
+    for name, lengths in job.shapes.items():
+        if whole[name] is None and not alone:
+            whole[name] = xp.empty((*lengths, *block.shape), np.float32)
+        if not alone:
+            whole[name].fill(np.nan)
     if not alive:
         return whole[only] if only else whole
     ready = engine(job.reference, job.precision)
@@ -289,7 +302,11 @@ def run(
                     "was stored there: check the inputs around it, and the emulator"
                 )
             if alone:  # nothing to put together and nothing missing: most tiles of a continent
-                whole[name] = part.reshape(*job.shapes[name], *block.shape)
+                part = part.reshape(*job.shapes[name], *block.shape)
+                if whole[name] is None:
+                    whole[name] = part
+                else:
+                    whole[name][:] = part
             else:
                 here = whole[name][(..., *within(tile, block))]
                 here[:] = xp.where(valid[i], part, xp.float32(np.nan))

@@ -103,6 +103,25 @@ def test_every_scheduler_writes_it_all(tmp_path, scheduler):
     assert verify(repository, progress=False) == 12 + 1
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_workers_of_a_cluster_write_forks_that_are_merged_year_by_year(tmp_path, caplog):
+    from distributed import Client, LocalCluster
+
+    storage = icechunk.local_filesystem_storage(str(tmp_path / "a"))
+    repository = icechunk.Repository.create(storage)
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with LocalCluster(**options) as cluster, Client(cluster):
+        with pytest.raises(RuntimeError, match="year 2 failed"):
+            write(product(fails=2), repository, progress=False)
+        assert messages(repository)[1:] == ["xlsbc: metadata", *["xlsbc: 4 regions"] * 2]
+        write(product(), repository, progress=False)
+        assert verify(repository, progress=False) == 12 + 1
+    xr.testing.assert_equal(read(repository).load(), product().compute())
+    assert messages(repository)[-2:] == ["xlsbc: 4 regions", "xlsbc: complete"]
+    assert "tried again" not in caplog.text
+
+
 def test_a_session_with_changes_cannot_be_written_by_other_processes(tmp_path):
     storage = icechunk.local_filesystem_storage(str(tmp_path / "a"))
     session = icechunk.Repository.create(storage).writable_session("main")

@@ -91,6 +91,8 @@ class Commits(Objects):
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker gets a fork as bytes: each task makes its own of it, and sends that back.
+        if self.session is None:  # is one, sent on: by a scheduler
+            return {"url": self.url, "fork": self.fork}
         if self.session.has_uncommitted_changes:
             raise StoreError(
                 "expected a repository, or a local scheduler: an Icechunk session with changes "
@@ -111,7 +113,11 @@ class Commits(Objects):
     def put(self, contents: Mapping[str, bytes], labels: Mapping[str, str] | None = None) -> Any:
         """Write objects; in a worker, the fork that has them."""
         if self.session is not None:
-            return super().put(contents, labels)
+            # a chunk finds no place before its array
+            for arrays in (True, False):
+                part = {k: v for k, v in contents.items() if k.endswith("zarr.json") is arrays}
+                super().put(part, labels)
+            return None
         mine = Commits(pickle.loads(self.fork))
         mine.put(contents, labels)
         return mine.session
