@@ -167,7 +167,9 @@ def sample_of(fields: Fields, spec: Spec) -> Sample:
         value = xp.asarray(fields.fine[variable.name])
         value = scaled(placed(value) if variable.name in POSITION else value, variable)
         here = xp.isfinite(value)
-        channel[:] = xp.where(here, value, 0.0)
+        channel[:] = value
+        if not here.all():
+            channel[~here] = 0.0
         if variable.optional:
             next(flags)[:] = here
         else:
@@ -236,7 +238,9 @@ def scaled(values: Any, variable: InputVariable) -> Any:
     values = np.float64(values) if np.ndim(values) == 0 else values.astype(np.float64)
     if variable.transform == "log":
         values = np.log(np.where(values > 0, values, np.nan))
-    return (values - variable.mean) / variable.std
+    values -= variable.mean
+    values /= variable.std
+    return values
 
 
 def reachable(values: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:

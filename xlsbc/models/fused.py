@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -207,7 +207,8 @@ class Heads(nn.Module):
             found = self.fractions(flat, *given, wants_lu="lu_fraction" in fields)
             if with_leaves:
                 near = between(cells[strip], state.shape[-2]) if cells else slice(None)
-                found |= self.leaf_area(flat, found, across[:, :, near], down[strip, near])
+                leaves = self.leaf_area(flat, found, across[:, :, near], down[strip, near])
+                found |= totals(leaves.split(self.groups, 1), found, fields)
             for name, field in fields.items():
                 field[..., strip, :] = found[name].unflatten(-1, (-1, width))
 
@@ -228,8 +229,8 @@ class Heads(nn.Module):
 
     def leaf_area(
         self, features: Tensor, fractions: dict[str, Tensor], across: Tensor, down: Tensor
-    ) -> dict[str, Tensor]:
-        """Leaf areas ``(step, pixel)``.
+    ) -> Tensor:
+        """Leaf area of each leafy class, per pixel, ``(step, class, pixel)``; see `groups`.
 
         Parameters
         ----------
@@ -251,13 +252,24 @@ class Heads(nn.Module):
             torch.baddbmm(yearly, down.expand(hidden, -1, -1), step, out=x)
             torch.ops.aten.gelu_(x)  # torch.nn.functional has none in place
             torch.addmm(self.classes_bias, self.classes, x.flatten(1), out=out)
-        leaves.sigmoid_().mul_(fractions["lc_fraction"][self.leafy] * self.bounds)
-        high, low, other = (group.sum(1) for group in leaves.split(self.groups, 1))
-        return {
-            "lai": high + low + other,
-            "lai_hv": mean(high, fractions["cvh"]),
-            "lai_lv": mean(low, fractions["cvl"]),
-        }
+        return leaves.sigmoid_().mul_(fractions["lc_fraction"][self.leafy] * self.bounds)
+
+
+def totals(
+    leaves: Sequence[Tensor], fractions: dict[str, Tensor], names: Container[str]
+) -> dict[str, Tensor]:
+    """Leaf areas ``(step, pixel)`` that are wanted, of those of high, low and other vegetation."""
+    high, low, other = (group.sum(1) for group in leaves)
+    found = {}
+    if "lai" in names:
+        found["lai"] = high + low
+        if leaves[2].numel():
+            found["lai"] += other
+    if "lai_hv" in names:
+        found["lai_hv"] = mean(high, fractions["cvh"])
+    if "lai_lv" in names:
+        found["lai_lv"] = mean(low, fractions["cvl"])
+    return found
 
 
 def mean(total: Tensor, cover: Tensor) -> Tensor:

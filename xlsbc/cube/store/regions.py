@@ -30,7 +30,7 @@ from xlsbc.errors import StoreError
 
 __all__ = ["Receipts", "Region", "Sources", "regions", "reread_tasks", "store_tasks"]
 
-STRIP = 12
+STRIP = 8
 """Regions from west to east in a row: inputs that rows of so many share can be kept decoded."""
 
 Receipts = dict[str, int]

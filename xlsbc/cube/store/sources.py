@@ -36,7 +36,7 @@ from xlsbc.errors import CubeError
 
 __all__ = ["Box", "Source", "boxes", "source"]
 
-READ: Recent[np.ndarray] = Recent(96 * 2**20)
+READ: Recent[np.ndarray] = Recent(64 * 2**20)
 """Decoded chunks of stores that tasks of this process read last: neighbours share their halos."""
 
 AT_ONCE = 32
