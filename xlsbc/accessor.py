@@ -66,6 +66,7 @@ class LsbcAccessor:
         period: Iterable[int] | None = None,
         precision: Precision = "auto",
         block: int = 1,
+        compile: bool = False,
     ) -> xr.Dataset:
         """See `xlsbc.inference.predict.predict`.
 
@@ -85,6 +86,7 @@ class LsbcAccessor:
             period=period,
             precision=precision,
             block=block,
+            compile=compile,
         )
 
     def batches(self, **options: Any) -> Batches:

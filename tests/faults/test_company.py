@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,19 +148,36 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_client_that_dies_on_a_live_cluster_is_followed_by_another(tmp_path):
-    from distributed import LocalCluster
-
+@pytest.fixture
+def client(tmp_path):
+    """Starts a client that writes to a place through the scheduler at an address."""
     script = tmp_path / "client.py"
     script.write_text(CLIENT)
+    all_of_them: list[subprocess.Popen[str]] = []
 
-    def client(place: Path, address: str, seconds: float) -> subprocess.Popen[bytes]:
+    def start(place: Path, address: str, seconds: float) -> subprocess.Popen[str]:
         command = [sys.executable, str(script), str(place), address, str(seconds)]
-        return subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        all_of_them.append(process)
+        return process
+
+    yield start
+    for process in all_of_them:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_chunks(place: Path, process: subprocess.Popen[str]) -> None:
+    while len(list(place.glob("lai/c/*/*/*"))) < 5:
+        time.sleep(0.02)
+        assert process.poll() is None
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_client_that_dies_on_a_live_cluster_is_followed_by_another(tmp_path, client):
+    from distributed import LocalCluster
 
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with (
@@ -168,12 +188,54 @@ def test_a_client_that_dies_on_a_live_cluster_is_followed_by_another(tmp_path):
         assert client(tmp_path / "whole.zarr", address, 0).wait() == 0
         place = tmp_path / "a.zarr"
         first = client(place, address, 0.2)
-        while len(list(place.glob("lai/c/*/*/*"))) < 5:
-            time.sleep(0.02)
-            assert first.poll() is None
+        wait_for_chunks(place, first)
         first.kill()
         first.wait()
         assert not (place / "zarr.json").exists()
         assert client(place, address, 0).wait() == 0
+    assert digest(place) == digest(tmp_path / "whole.zarr")
+    assert verify(str(place), progress=False) > 64
+
+
+@contextlib.contextmanager
+def cluster_of_processes(file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A scheduler, whose address comes to be in a file, and two workers, as a user starts them."""
+
+    def start(kind: str, *options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--no-dashboard"]
+        return subprocess.Popen(
+            [*command, "--scheduler-file", str(file), *options], stderr=subprocess.DEVNULL
+        )
+
+    scheduler = start("scheduler", "--port", "0")
+    workers = [start("worker", "--nthreads", "1", "--death-timeout", "5") for _ in range(2)]
+    try:
+        while not file.exists():
+            time.sleep(0.05)
+            assert scheduler.poll() is None
+        yield scheduler
+    finally:
+        for process in (scheduler, *workers):
+            process.terminate()
+        for process in (scheduler, *workers):
+            process.wait(30)
+
+
+@pytest.mark.slow
+def test_when_the_scheduler_dies_the_client_says_so_and_another_goes_on(tmp_path, client):
+    place, files = tmp_path / "a.zarr", [tmp_path / "first.json", tmp_path / "second.json"]
+    with cluster_of_processes(files[0]) as scheduler:
+        first = client(place, json.loads(files[0].read_text())["address"], 0.2)
+        wait_for_chunks(place, first)
+        scheduler.kill()
+        _, told = first.communicate(timeout=60)
+    assert first.returncode == 1
+    assert f"{place} is not complete; what is finished stays" in told
+    assert not (place / "zarr.json").exists()
+    with cluster_of_processes(files[1]):
+        address = json.loads(files[1].read_text())["address"]
+        for goal in (place, tmp_path / "whole.zarr"):
+            again = client(goal, address, 0)
+            assert again.wait(60) == 0, again.stderr.read()
     assert digest(place) == digest(tmp_path / "whole.zarr")
     assert verify(str(place), progress=False) > 64

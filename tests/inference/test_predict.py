@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from shutil import which
 from typing import Any
 
 import dask
@@ -276,3 +277,17 @@ def test_a_distributed_cluster_of_processes_changes_no_bit(corner, emulator):
         dask.config.set(scheduler=None),
     ):
         assert_same_bits(lazy, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_a_compiled_network_gives_the_same_but_for_the_last_bits(corner, emulator):
+    expected = predict(corner, emulator, precision="float32")
+    compiled = predict(corner, emulator, precision="float32", compile=True)
+    assert compiled.xlsbc_precision == "float32, compiled"
+    found = compiled.compute(scheduler="threads")
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    torch._dynamo.reset()
+    for name, field in expected.compute().data_vars.items():
+        np.testing.assert_allclose(found[name], field, rtol=1e-3, atol=1e-4, err_msg=name)

@@ -143,7 +143,7 @@ class Engine:
         """
         if self._lane is not None:
             return self._lane.run(samples, names)
-        with one_thread(), torch.inference_mode():
+        with one_thread(), torch.no_grad():
             return [self._window(sample, names) for sample in samples]
 
     def _window(self, sample: Sample, names: Sequence[str]) -> dict[str, Any]:

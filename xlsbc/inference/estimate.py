@@ -94,7 +94,7 @@ def plan(prediction: xr.Dataset, *, probe: bool = True) -> Estimate:
     if probe and runs:
         first = [key for key, (year, _) in zip(runs, places, strict=True) if year == places[0][0]]
         some = [first[len(first) // 3], first[2 * len(first) // 3]]
-        engine(job.reference, job.precision)  # loaded, and not timed
+        engine(job.reference, job.precision, compile=job.compile)  # loaded, and not timed
         each = [timed(graph, key) for key in some]
         seconds = sum(each) / len(each) * len(runs) / workers
     return Estimate(

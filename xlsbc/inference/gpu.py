@@ -208,7 +208,7 @@ def launcher(network: Callable[..., dict[str, Tensor]], halo: int) -> Launch:
 
     def launch(samples: list[Sample], names: tuple[str, ...]) -> Landing:
         middle = torch.cuda.current_stream()
-        with torch.inference_mode():
+        with torch.no_grad():
             with torch.cuda.stream(inward):
                 inputs = placed(samples)
             middle.wait_stream(inward)

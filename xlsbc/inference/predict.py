@@ -55,6 +55,7 @@ def predict(
     period: Iterable[int] | None = None,
     precision: Precision = "auto",
     block: int = 1,
+    compile: bool = False,
 ) -> xr.Dataset:
     """Land use, land cover and leaf area index at every pixel and step of a cube; lazy.
 
@@ -80,6 +81,9 @@ def predict(
     block
         Tiles along either side of a Dask chunk. More of them make fewer and larger tasks, for GPUs
         and for whole continents; the values are the same.
+    compile
+        Whether ``torch.compile`` works on the network first, in every worker and for half a minute
+        or more: it may pay on GPUs over thousands of tiles, and changes the last bits.
 
     Returns
     -------
@@ -104,7 +108,8 @@ def predict(
     wanted = period if period is None else sorted({int(year) for year in period})
     check_fit(cube, emulator, chosen, names, wanted)
     wanted = years(cube, emulator.spec, chosen, rolling=True) if wanted is None else wanted
-    job = job_of(cube, emulator, chosen, names, wanted, resolve(precision), block)
+    job = job_of(cube, emulator, chosen, names, wanted, block)
+    job = replace(job, precision=resolve(precision), compile=compile)
     inputs = tokenize(job.grid, dict(job.axes), {k: v.token for k, v in job.sources.items()})
     about = provenance(emulator, job, cube, inputs)
     arrays = lazily(job, names, tokenize(about, job.shapes, job.years, job.tiling))
@@ -134,7 +139,6 @@ def job_of(
     given: tuple[str, ...],
     names: tuple[str, ...],
     period: Sequence[int],
-    precision: str,
     block: int,
 ) -> Job:
     """What the tasks of a prediction share."""
@@ -156,7 +160,6 @@ def job_of(
     unasked = [name for name in spec.state if name not in names]
     return Job(
         Reference.of(emulator),
-        precision,
         spec,
         {name: lengths(emulator, name) for name in (*names, *unasked)},
         given,
@@ -338,7 +341,7 @@ def provenance(emulator: Emulator, job: Job, cube: xr.Dataset, inputs: str) -> d
         "references": "doi:10.5194/egusphere-egu26-9688",
         "xlsbc_emulator": job.reference.hash,
         "xlsbc_given": " ".join(job.given),
-        "xlsbc_precision": job.precision,
+        "xlsbc_precision": job.precision + (", compiled" if job.compile else ""),
         "xlsbc_lattice": (
             f"tiles of {lattice.tile} pixels with a halo of {emulator.halo}, "
             f"{lattice.dlat:.9g} x {lattice.dlon:.9g} degrees, from 90 N 180 W"

@@ -73,10 +73,10 @@ class Job:
 
     Parameters
     ----------
-    reference, precision
-        The emulator, and how it computes.
+    reference
+        The emulator.
     spec
-        Of the emulator.
+        Its specification.
     shapes
         Variables to return, with the lengths of a year's dims before latitude and longitude.
     given
@@ -91,12 +91,13 @@ class Job:
         Inputs by name; `OWN` before the names of those that are the prediction's own.
     largest
         Largest leaf area index of any class, 1.
+    precision, compile
+        How the emulator computes.
     token
         Of the prediction.
     """
 
     reference: Reference
-    precision: str
     spec: Spec
     shapes: Mapping[str, tuple[int, ...]]
     given: tuple[str, ...]
@@ -106,6 +107,8 @@ class Job:
     axes: Mapping[str, tuple[Axis, Axis]]
     sources: Mapping[str, Source]
     largest: float
+    precision: str = "float32"
+    compile: bool = False
     token: str = ""
 
     def fine(self, year: Year) -> dict[str, tuple[str, int | None]]:
@@ -290,7 +293,7 @@ def run(
             whole[name].fill(np.nan)
     if not alive:
         return whole[only] if only else whole
-    ready = engine(job.reference, job.precision)
+    ready = engine(job.reference, job.precision, compile=job.compile)
     results = ready.run([samples[i] for i in alive], tuple(job.shapes))
     for i, fields in zip(alive, results, strict=True):
         tile = block.tiles()[i]

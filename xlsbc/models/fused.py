@@ -69,7 +69,7 @@ class Fused(nn.Module):
         self.network.backbone.to(dtype)
         self.heads = Heads(self.network, stature)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(self, inputs: Inputs, names: Sequence[str], rim: int = 0) -> dict[str, Tensor]:
         """Fields by name, ``(batch, [class or step,] y, x)``, float32, 1, less a rim.
 
@@ -194,7 +194,7 @@ class Heads(nn.Module):
         state, row, column = climate
         height, width = features.shape[:2]
         rows = max(1, STRIP.get(features.device.type, STRIP["cuda"]) // width)
-        with_leaves = not fields.keys().isdisjoint(LEAF_AREAS)
+        with_leaves = any(name in fields for name in LEAF_AREAS)
         if with_leaves:
             across = state @ hat(column, state.shape[-1]).t()  # (step, hidden, coarse_y, x)
             down = hat(row, state.shape[-2])  # (y, coarse_y)
