@@ -32,7 +32,7 @@ from xlsbc.models.unet import UNet
 
 __all__ = ["Fused"]
 
-STRIP = {"cpu": 8192, "cuda": 2**20}
+STRIP = {"cpu": 12288, "cuda": 2**20}
 """Pixels that the heads take at once: on a CPU what they hold of them should stay in the caches; a
 GPU waits for every launch and wants many."""
 
