@@ -32,6 +32,12 @@ Case = tuple[xr.Dataset, xr.Dataset, xr.DataArray]
 EmulatorFactory = Callable[..., "Emulator"]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Rows of docs/reliability.md that a test proves stand beside it in the report (junit XML)."""
+    rows = [row for mark in item.iter_markers("proves") for row in mark.args]
+    item.user_properties += [("proves", row) for row in dict.fromkeys(rows)]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _logging_as_it_was() -> Iterator[None]:
     """`xlsbc recipe run` keeps its process quiet, which no other test may notice."""

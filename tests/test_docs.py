@@ -1,10 +1,11 @@
-"""What docs/backbones.md says of the code is so, and its example runs as it stands."""
+"""What pages say of the code and of its tests is so, and an example runs as it stands."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import itertools
+import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 import xarray as xr
 
 from benchmarks.adaptations import HEADER, rows
+from benchmarks.reliability import filled
 from xlsbc.cube.synthetic import synthetic_cube
 from xlsbc.emulator import Emulator
 from xlsbc.emulator.pretrained import known, official
@@ -133,3 +135,89 @@ def test_the_emulator_of_the_example_finds_its_base_and_predicts_the_same(exampl
     assert float(found.notnull().mean()) > 0.5
     assert float(abs(found - expected).max()) <= 2.0**-12  # what is stored is rounded
     assert sum(file.stat().st_size for file in emulator.iterdir()) < 6e6
+
+
+# --- docs/reliability.md ---
+
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+MARK = re.compile(r"mark\.proves\((.*)\)")
+
+
+def test_rows_of_the_page_are_those_that_tests_prove_and_each_has_cases():
+    marks = set()
+    for path in (ROOT / "tests").rglob("*.py"):
+        marks |= set(MARK.findall(path.read_text(encoding="utf-8")))
+    found = table("| row |", RELIABILITY)
+    names = [row.strip("`") for row, *_ in found]
+    assert len(set(names)) == len(names)
+    assert {f'"{name}"' for name in names} == marks
+    assert all(int(cases.replace(",", "")) > 0 for *_, cases in found)
+
+
+SMALL = """Before.
+
+<!-- numbers: reliability -->
+| row | what is done | what must hold | cases |
+|---|---|---|---:|
+| `killed` | it is killed | it goes on | 7 |
+| `flipped` | a bit is flipped | it raises |  |
+
+7 cases in 1 test, long ago.
+<!-- end of numbers -->
+
+After.
+"""
+
+
+def case(name: str, *rows: str, cases: int | None = None, inner: str = "") -> str:
+    """A test in a report."""
+    pairs = [*(("proves", row) for row in rows), *([("cases", cases)] if cases else [])]
+    told = "".join(f'<property name="{key}" value="{value}"/>' for key, value in pairs)
+    return (
+        f'<testcase classname="tests.test_a" name="{name}">'
+        f"<properties>{told}</properties>{inner}</testcase>"
+    )
+
+
+def report(*tests: str) -> str:
+    head = '<testsuites><testsuite name="pytest" timestamp="2026-11-23T10:00:00.000000+00:00">'
+    return f"{head}{''.join(tests)}</testsuite></testsuites>"
+
+
+def test_cases_are_counted_from_a_report_and_all_else_stays():
+    found = filled(
+        SMALL,
+        report(
+            case("one", "killed", cases=1200),
+            case("two", "killed", "flipped"),
+            case("three", "flipped", cases=5, inner="<skipped/>"),
+            case("four", inner="<failure/>"),  # proves nothing, and hides nothing
+        ),
+    )
+    lines, before = found.splitlines(), SMALL.splitlines()
+    assert lines[5:7] == [
+        "| `killed` | it is killed | it goes on | 1,201 |",
+        "| `flipped` | a bit is flipped | it raises | 1 |",
+    ]
+    assert lines[8].startswith("1,201 cases in 2 tests, xlsbc ")
+    assert ": 2026-11-23, Python 3." in lines[8]
+    assert lines[:5] + lines[9:] == before[:5] + before[9:]
+
+
+def test_a_report_that_does_not_prove_the_page_is_refused_with_all_that_is_wrong():
+    tests = [
+        case("one", "killed", inner="<failure/>"),
+        case("two", "flipped", cases=5, inner="<skipped/>"),
+        case("three", "drowned"),
+        '<testcase classname="" name="tests.test_b">'
+        '<error message="collection failure"/></testcase>',
+    ]
+    with pytest.raises(SystemExit) as caught:
+        filled(SMALL, report(*tests))
+    assert str(caught.value).splitlines()[1:] == [
+        "- tests.test_a.one: failed",
+        "- tests.test_a.three: proves 'drowned', which is not on the page",
+        "- tests.test_b: failed",
+        "- killed: no case passed",
+        "- flipped: no case passed",
+    ]

@@ -9,6 +9,7 @@ from xlsbc import errors
 ALL = [getattr(errors, name) for name in errors.__all__ if not name.endswith("Warning")]
 
 
+@pytest.mark.proves("errors-travel")
 @pytest.mark.parametrize("kind", ALL)
 def test_an_error_survives_pickling_with_its_type_text_and_attributes(kind):
     error = kind("the cube does not fit", ["no tp", "no co2"])

@@ -73,6 +73,8 @@ def predict(
     given: list[str] | None = None,
     targets: list[str] | None = None,
     period: list[int] | None = None,
+    precision: str = "auto",
+    weights: str | None = None,
     block: int = 1,
     overwrite: bool = False,
 ) -> None:
@@ -85,17 +87,20 @@ def predict(
         given: Fractions to take from the cube: lu_fraction, lc_fraction.
         targets: Variables to predict; all if left out.
         period: Years; all that the cube has if left out.
+        precision: Of the backbone: float32, bfloat16, float16, or the best here.
+        weights: Where the pretrained weights lie that the emulator was added to, if it was.
         block: Tiles along either side of a stored chunk.
         overwrite: Whether another store at `out` may be replaced.
     """
     from xlsbc.cube.store.writer import write
+    from xlsbc.emulator import Emulator
     from xlsbc.inference.predict import predict
 
     tune_allocator()
     options: dict[str, Any] = {"given": given, "targets": targets, "period": period}
-    print(
-        write(predict(open_cube(cube), emulator, block=block, **options), out, overwrite=overwrite)
-    )
+    options |= {"precision": precision, "block": block}
+    prediction = predict(open_cube(cube), Emulator.open(emulator, weights=weights), **options)
+    print(write(prediction, out, overwrite=overwrite))
 
 
 def check(product: str) -> None:

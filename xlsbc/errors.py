@@ -17,6 +17,7 @@ __all__ = [
     "SourceError",
     "SourceWarning",
     "StoreError",
+    "TileError",
     "TrainingError",
     "UnitsError",
 ]

@@ -216,6 +216,7 @@ def survey(catalog: Any, depth: int = 0) -> Iterator[str]:
             yield str(error)
 
 
+@pytest.mark.proves("hostile-catalog")
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_runs_nothing_and_learns_nothing(place: Path, attack: str) -> None:
     path = written(place, ATTACKS[attack])
@@ -251,6 +252,7 @@ def test_these_attacks_work_on_intake_alone(place: Path) -> None:
     assert SECRET in said.stdout
 
 
+@pytest.mark.proves("hostile-catalog")
 def test_the_rest_of_a_catalog_stays_in_use(place: Path) -> None:
     text = FIRST.replace("  a:\n", "  good:\n") + "  bad: {driver: evil_module.Source, args: {}}\n"
     catalog = open_catalog(written(place, text))
@@ -260,7 +262,8 @@ def test_the_rest_of_a_catalog_stays_in_use(place: Path) -> None:
         catalog["bad"]
 
 
-def test_a_remote_catalog_opens_no_file_of_the_reader(place: Path) -> None:
+@pytest.mark.proves("hostile-catalog")
+def test_a_remote_catalog_opens_no_file_of_the_reader(place: Path, record_property) -> None:
     shop = place / "shop"
     shop.mkdir()
     (place / "private.yaml").write_text(f"sources: {{{SECRET}: {{}}}}\n")
@@ -277,8 +280,10 @@ def test_a_remote_catalog_opens_no_file_of_the_reader(place: Path) -> None:
                 catalog[name]
             assert SECRET not in str(caught.value)
         assert catalog["d"].reader.data.url == "file:///etc"  # named, not opened
+    record_property("cases", 4)
 
 
+@pytest.mark.proves("hostile-catalog")
 def test_a_catalog_larger_than_any_is_not_read_to_its_end(place: Path, monkeypatch) -> None:
     monkeypatch.setattr(guard, "LARGEST", 100)
     with pytest.raises(SourceError, match="more than 100 bytes"):
@@ -305,6 +310,7 @@ def test_honest_templates_are_rendered(place: Path, text: str, url: str | None) 
     assert found.reader.data.url == (f"{place}/x" if url is None else url)
 
 
+@pytest.mark.proves("hostile-catalog")
 def test_a_server_that_never_answers_is_one_error_in_time(monkeypatch) -> None:
     monkeypatch.setattr(guarded, "TIME_LIMIT", 0.2)
     monkeypatch.setattr("time.sleep", lambda seconds: None)

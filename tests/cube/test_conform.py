@@ -111,6 +111,7 @@ def test_nothing_is_read_from_a_cube_that_is_a_file(raw, tmp_path, monkeypatch):
         assert not any(v.variable._in_memory for v in cube.data_vars.values())
 
 
+@pytest.mark.proves("bad-cube")
 @hypothesis.given(
     order=st.permutations(["time", "lat", "lon"]),
     south_up=st.booleans(),
@@ -208,6 +209,7 @@ def test_a_variable_with_its_own_role_keeps_its_name_and_units(raw):
     np.testing.assert_array_equal(cube.twi, ds.twi)
 
 
+@pytest.mark.proves("bad-cube")
 def test_all_problems_are_told_at_once_and_before_any_compute(raw, no_compute):
     ds = raw(time=np.array(["2001-01-01", "2001-01-01", "2001-03-01"], "M8[ns]")).chunk()
     ds.dem.attrs["units"] = "K"
@@ -227,6 +229,7 @@ def test_all_problems_are_told_at_once_and_before_any_compute(raw, no_compute):
         assert any(part in text for text in found), part
 
 
+@pytest.mark.proves("bad-cube")
 def test_problems_of_one_kind_raise_the_error_of_that_kind(raw):
     ds = raw("dem", "temp")
     ds.dem.attrs["units"], ds.temp.attrs["units"] = "K", "m"
@@ -234,11 +237,13 @@ def test_problems_of_one_kind_raise_the_error_of_that_kind(raw):
         conform(ds)
 
 
+@pytest.mark.proves("bad-cube")
 def test_an_irregular_grid_is_a_grid_error(raw):
     with pytest.raises(GridError, match="'lat' must be evenly spaced"):
         conform(raw("dem", lat=("lat", [47.0, 46.5, 46.0, 45.0])))
 
 
+@pytest.mark.proves("bad-cube")
 def test_a_projected_grid_says_once_to_reproject(raw):
     x = {"standard_name": "projection_x_coordinate", "units": "m"}
     y = {"standard_name": "projection_y_coordinate", "units": "m"}
@@ -249,12 +254,14 @@ def test_a_projected_grid_says_once_to_reproject(raw):
     assert len(caught.value.problems) == 2
 
 
+@pytest.mark.proves("bad-cube")
 def test_dimensions_that_say_nothing_are_told(raw):
     ds = raw("dem").drop_vars(["lat", "lon"]).rename(lat="y", lon="x")
     with pytest.raises(CubeError, match="has no latitude and no longitude; found dims y, x; give"):
         conform(ds)
 
 
+@pytest.mark.proves("bad-cube")
 def test_variables_of_one_role_must_share_a_grid(raw):
     ds = raw("dem", "temp")
     ds["height"] = ds.temp.isel(ftime=0, drop=True).assign_attrs(
@@ -315,6 +322,7 @@ def test_forcing_of_different_periods_is_missing_where_there_is_none(raw):
     )
 
 
+@pytest.mark.proves("bad-cube")
 def test_forcing_of_different_steps_is_told(raw):
     ds = raw("temp")
     days = np.arange("2000-01-01", "2000-01-25", dtype="M8[D]").astype("M8[ns]")
@@ -324,6 +332,7 @@ def test_forcing_of_different_steps_is_told(raw):
         conform(ds.assign(dew=daily))
 
 
+@pytest.mark.proves("bad-cube")
 def test_mean_years_and_time_series_do_not_mix(raw):
     ds = raw("temp")
     mean = ds.temp.isel(ftime=slice(12)).rename(ftime="month").assign_coords(month=range(1, 13))
@@ -354,11 +363,13 @@ def test_one_map_with_a_scalar_time_is_a_series_of_one(raw):
     assert str(cube.time.values[0])[:10] == "2001-02-01"
 
 
+@pytest.mark.proves("bad-cube")
 def test_leaves_without_a_time_are_told_how_to_get_one(raw):
     with pytest.raises(CubeError, match="'lai' .greenness. has no time; .*expand_dims"):
         conform(raw("greenness").isel(time=1, drop=True))
 
 
+@pytest.mark.proves("bad-cube")
 def test_a_static_that_varies_in_time_is_told(raw):
     ds = raw("greenness")
     ds.greenness.attrs = {"standard_name": "canopy_height", "units": "m"}
@@ -403,6 +414,7 @@ def test_preliminary_months_complete_the_final_ones(raw):
     np.testing.assert_array_equal(conform(both.to_dataset(name="temp")).t2m, ds.temp)
 
 
+@pytest.mark.proves("bad-cube")
 def test_members_of_an_ensemble_are_told_to_be_selected(raw):
     ds = raw("temp").expand_dims(number=[0, 1])
     with pytest.raises(CubeError, match="has 2 values of 'number'.*select or average"):
@@ -443,6 +455,7 @@ def test_ice_and_water_that_is_given_is_kept():
     np.testing.assert_allclose(total[:, 2, 3], [0.2, 0.2])
 
 
+@pytest.mark.proves("bad-cube")
 def test_a_state_that_is_not_there_is_told():
     with pytest.raises(LegendError, match="'lu_total' lacks the land-use states pastr, c3nfx"):
         conform(luh2().drop_vars(["pastr", "c3nfx"]))
@@ -466,6 +479,7 @@ def test_classes_in_another_order_are_put_in_order(raw):
     assert float(cube.lc_fraction.sum("lc_class").max()) == 1
 
 
+@pytest.mark.proves("bad-cube")
 def test_several_maps_a_year_are_told(raw):
     ds = land_cover([[[10, 20, 30], [40, 50, 60]]], standard_name="land_cover_lccs")
     ds = ds.isel(time=[0, 0]).assign_coords(time=np.array(["2001-01-01", "2001-07-01"], "M8[ns]"))
@@ -509,6 +523,7 @@ def test_a_map_of_types_is_one_hot():
     assert float(cover.sum(skipna=True)) == 5
 
 
+@pytest.mark.proves("bad-cube")
 def test_unknown_classes_are_told_with_their_counts_when_they_are_computed():
     ds = land_cover([[[10, 7, 7], [61, 190, 99]]], standard_name="land_cover_lccs")
     lazy = conform(ds.chunk())
@@ -516,6 +531,7 @@ def test_unknown_classes_are_told_with_their_counts_when_they_are_computed():
         lazy.compute(scheduler="synchronous")
 
 
+@pytest.mark.proves("bad-cube")
 def test_packed_numbers_are_told_to_be_decoded(raw):
     ds = raw("dem")
     ds.dem.attrs |= {"scale_factor": 0.1, "_FillValue": -999}
@@ -523,6 +539,7 @@ def test_packed_numbers_are_told_to_be_decoded(raw):
         conform(ds)
 
 
+@pytest.mark.proves("bad-cube")
 def test_what_is_no_number_is_told(raw):
     ds = raw("dem")
     ds["dem"] = ds.dem.astype(str).assign_attrs(ds.dem.attrs)
@@ -538,6 +555,7 @@ def test_one_number_of_co2_holds_for_all_years(raw):
     np.testing.assert_allclose(cube.co2, [4e-4])
 
 
+@pytest.mark.proves("bad-cube")
 def test_one_number_of_co2_alone_is_told_to_need_a_year(raw):
     ds = raw("air").isel(year=0, drop=True)
     with pytest.raises(CubeError, match="nothing says for which years"):
@@ -588,11 +606,13 @@ def test_what_has_no_role_is_left_out(raw):
     assert set(cube.variables) == {"elevation", "latitude", "longitude"}
 
 
+@pytest.mark.proves("bad-cube")
 def test_a_dataset_without_any_role_is_told_what_to_do():
     with pytest.raises(CubeError, match="no variable has a role; found a; set their standard_name"):
         conform(xr.Dataset({"a": ("x", [1.0])}))
 
 
+@pytest.mark.proves("bad-cube")
 def test_a_data_array_is_told_to_become_a_dataset(raw):
     with pytest.raises(CubeError, match="must be an xarray.Dataset; found DataArray"):
         conform(raw("dem").dem)
@@ -628,6 +648,7 @@ def test_real_daily_era5_south_up_is_put_north_up(real_data):
     )
 
 
+@pytest.mark.proves("bad-cube")
 @pytest.mark.parametrize("said", ["modis_igbp", None])
 def test_fractions_in_a_legend_that_nobody_knows_are_refused_and_not_left_out(said):
     cube = synthetic_cube(region=(8.0, 45.5, 8.25, 45.75), years=(2000, 2001))

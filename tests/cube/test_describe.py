@@ -81,6 +81,7 @@ def test_the_html_has_no_colours_of_its_own(raw):
     assert "color" not in describe_html(raw())
 
 
+@pytest.mark.proves("bad-cube")
 @pytest.mark.parametrize("ds", [xr.Dataset(), xr.Dataset({"a": 1}), 7, None])
 def test_anything_can_be_described(ds):
     assert describe(ds).startswith("<xlsbc cube>")
@@ -151,6 +152,7 @@ def datasets(draw: st.DrawFn) -> xr.Dataset:
     return ds
 
 
+@pytest.mark.proves("bad-cube")
 @hypothesis.settings(max_examples=150)
 @hypothesis.given(ds=datasets())
 def test_any_dataset_is_described_and_conforms_or_raises_a_cube_error(ds):

@@ -69,6 +69,7 @@ def test_a_mapped_variable_is_not_what_cf_says_it_is(raw):
     assert roles(ds, {"canopy_height": "dem"}) == {"canopy_height": "dem", "t2m": "temp"}
 
 
+@pytest.mark.proves("bad-cube")
 def test_two_candidates_are_a_problem_that_names_both(raw):
     ds = raw("dem", "temp")
     ds["srtm"] = ds.dem
@@ -77,6 +78,7 @@ def test_two_candidates_are_a_problem_that_names_both(raw):
         roles(ds)
 
 
+@pytest.mark.proves("bad-cube")
 def test_all_that_is_wrong_with_a_mapping_is_told_at_once(raw):
     ds = raw("dem", "temp")
     with pytest.raises(CubeError) as caught:
@@ -102,6 +104,7 @@ def test_a_variable_without_a_cf_name_is_known_by_its_role_and_its_name(raw):
     assert roles(ds)["soil_thickness"] == "soil_thickness"
 
 
+@pytest.mark.proves("bad-cube")
 @pytest.mark.parametrize(
     ("name", "role", "message"),
     [
@@ -185,6 +188,7 @@ def test_quality_flags_are_no_map_of_classes(raw):
     assert roles(ds) == {"elevation": "dem"}
 
 
+@pytest.mark.proves("bad-cube")
 def test_a_map_whose_legend_cannot_be_told_asks_for_it(raw):
     ds = raw("dem")
     # 20 and 30 are codes of two legends, and mean other things in each.
@@ -201,6 +205,7 @@ def test_leaf_area_of_part_of_a_pixel_is_not_that_of_the_pixel(raw):
     assert roles(ds) == {"lai": "greenness"}
 
 
+@pytest.mark.proves("bad-cube")
 @pytest.mark.parametrize("odd", [["a"], 3, None, {"a": 1}, np.array([1, 2])])
 @pytest.mark.parametrize(
     "key",

@@ -11,6 +11,7 @@ def test_a_good_dataset_has_no_problems(raw):
     assert check_cube(raw()) == []
 
 
+@pytest.mark.proves("bad-cube")
 def test_a_check_lists_what_conform_would_raise(raw, no_compute):
     ds = raw("dem", "temp").chunk()
     ds.dem.attrs["units"] = "K"
@@ -24,6 +25,7 @@ def test_needs_that_are_met_are_no_problem(raw, needs):
     assert check_cube(raw(), needs=needs) == []
 
 
+@pytest.mark.proves("bad-cube")
 def test_a_missing_variable_is_told_with_what_it_may_be(raw):
     ds = raw("dem", "temp")
     del ds.dem.attrs["standard_name"]
@@ -49,6 +51,7 @@ def test_the_candidate_with_the_nearest_name_comes_first(raw):
     assert "candidates: 'porosity', " in problem
 
 
+@pytest.mark.proves("bad-cube")
 @pytest.mark.parametrize(
     ("need", "message"),
     [
@@ -66,6 +69,7 @@ def test_every_kind_of_need_is_told_when_it_is_not_met(raw, need, message):
     assert problem.endswith(message)
 
 
+@pytest.mark.proves("bad-cube")
 def test_missing_needs_come_with_all_other_problems(raw):
     ds = raw("dem")
     ds.dem.attrs["units"] = "K"

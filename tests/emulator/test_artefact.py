@@ -132,6 +132,7 @@ def test_its_face_is_one_line_that_says_what_goes_in_and_what_comes_out(emulator
         assert word in face
 
 
+@pytest.mark.proves("hostile-weights")
 @pytest.mark.parametrize("position", [3, 20_000, -1], ids=["length", "middle", "end"])
 def test_one_flipped_bit_in_the_weights_is_noticed(saved, position):
     content = bytearray((saved / WEIGHTS).read_bytes())
@@ -141,6 +142,7 @@ def test_one_flipped_bit_in_the_weights_is_noticed(saved, position):
         Emulator.open(str(saved))
 
 
+@pytest.mark.proves("hostile-weights")
 @pytest.mark.parametrize("length", [0, 7, 5000])
 def test_truncated_weights_are_noticed(saved, length):
     (saved / WEIGHTS).write_bytes((saved / WEIGHTS).read_bytes()[:length])
@@ -148,6 +150,7 @@ def test_truncated_weights_are_noticed(saved, length):
         Emulator.open(str(saved))
 
 
+@pytest.mark.proves("hostile-weights")
 def test_weights_of_another_architecture_are_refused_with_every_difference(saved, world, untrained):
     from xlsbc.emulator import Architecture
 
@@ -161,6 +164,7 @@ def test_weights_of_another_architecture_are_refused_with_every_difference(saved
     assert "leaf.classes.weight should be (10, 8) and is (10, 9)" in caught.value.problems
 
 
+@pytest.mark.proves("hostile-weights")
 def test_a_huge_network_is_refused_before_it_is_allocated(saved):
     document = json.loads((saved / SPEC).read_text())
     architecture = document["architecture"] | {"width": [4096] * 4}  # 1.4e9 parameters
@@ -169,12 +173,14 @@ def test_a_huge_network_is_refused_before_it_is_allocated(saved):
         Emulator.open(str(saved))
 
 
+@pytest.mark.proves("pickles")
 def test_a_pickle_in_place_of_the_weights_is_not_loaded(saved):
     replace_weights(saved, pickle.dumps({"weights": np.zeros(3)}))
     with pytest.raises(EmulatorError, match="not a safetensors file"):
         Emulator.open(str(saved))
 
 
+@pytest.mark.proves("hostile-weights")
 @pytest.mark.parametrize(
     "content",
     [
@@ -193,6 +199,7 @@ def test_weights_with_a_hostile_header_are_refused(saved, content):
         Emulator.open(str(saved))
 
 
+@pytest.mark.proves("hostile-weights")
 def test_weights_whose_header_points_beyond_the_file_are_refused(saved):
     content = (saved / WEIGHTS).read_bytes()
     replace_weights(saved, content[:-8])
@@ -200,6 +207,7 @@ def test_weights_whose_header_points_beyond_the_file_are_refused(saved):
         Emulator.open(str(saved))
 
 
+@pytest.mark.proves("hostile-weights")
 def test_weights_that_are_not_finite_are_refused_by_name(saved, emulator):
     broken = pickle.loads(pickle.dumps(emulator))
     with torch.no_grad():
@@ -209,6 +217,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(saved, emulator):
         Emulator.open(str(saved))
 
 
+@pytest.mark.proves("hostile-specification")
 def test_an_unknown_and_a_wrong_field_of_the_specification_are_named_together(saved):
     rewrite(saved, hook="os.system", history="twelve")
     with pytest.raises(EmulatorError, match="not the specification of an emulator") as caught:
@@ -216,18 +225,21 @@ def test_an_unknown_and_a_wrong_field_of_the_specification_are_named_together(sa
     assert [p.split(":")[0] for p in caught.value.problems] == ["history", "hook"]
 
 
+@pytest.mark.proves("hostile-specification")
 def test_a_specification_that_is_not_json_is_refused(saved):
     (saved / SPEC).write_bytes(b"\x80\x04]")
     with pytest.raises(EmulatorError, match="not the specification"):
         Emulator.open(str(saved))
 
 
+@pytest.mark.proves("hostile-specification")
 def test_a_specification_larger_than_any_is_not_read(saved):
     (saved / SPEC).write_bytes(b" " * (2**20 + 1))
     with pytest.raises(EmulatorError, match="1048577 bytes; at most 1048576"):
         Emulator.open(str(saved))
 
 
+@pytest.mark.proves("hostile-specification")
 @pytest.mark.parametrize("legend", ["lu_legend", "lc_legend"])
 def test_legends_that_are_not_known_here_are_refused(saved, legend):
     rewrite(saved, **{legend: "corine"})
@@ -235,6 +247,7 @@ def test_legends_that_are_not_known_here_are_refused(saved, legend):
         Emulator.open(str(saved))
 
 
+@pytest.mark.proves("hostile-specification")
 @pytest.mark.parametrize("gone", ["all", SPEC, WEIGHTS])
 def test_a_directory_that_is_missing_or_not_whole_is_no_emulator(saved, gone):
     if gone == "all":
@@ -245,6 +258,7 @@ def test_a_directory_that_is_missing_or_not_whole_is_no_emulator(saved, gone):
         Emulator.open(str(saved))
 
 
+@pytest.mark.proves("hostile-specification")
 def test_a_file_is_no_emulator(saved):
     with pytest.raises(EmulatorError, match="no emulator at"):
         Emulator.open(str(saved / SPEC))

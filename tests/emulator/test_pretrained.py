@@ -190,6 +190,7 @@ def test_reading_takes_twice_the_files_size_in_memory(weights, file):
 # What is not whole
 
 
+@pytest.mark.proves("hostile-weights")
 @pytest.mark.parametrize("form", ["archive", "safetensors"])
 @pytest.mark.parametrize("sevenths", range(7))
 def test_a_file_that_was_cut_short_is_refused(weights, archive, file, form, sevenths):
@@ -199,12 +200,14 @@ def test_a_file_that_was_cut_short_is_refused(weights, archive, file, form, seve
         pretrained(*TINY, url)
 
 
-def test_a_flipped_bit_of_an_archive_is_noticed_wherever_it_matters(weights, file):
+@pytest.mark.proves("hostile-weights")
+def test_a_flipped_bit_of_an_archive_is_noticed_wherever_it_matters(weights, file, record_property):
     content = saved({"norm.weight": weights["norm.weight"]})
     with pytest.raises(EmulatorError, match="does not have the weights"):
         pretrained(*TINY, file(content))
+    positions = range(0, len(content), 11)
     noticed = 0
-    for position in range(0, len(content), 11):
+    for position in positions:
         flipped = bytearray(content)
         flipped[position] ^= 1 << position % 8
         with pytest.raises(EmulatorError) as caught:
@@ -214,9 +217,11 @@ def test_a_flipped_bit_of_an_archive_is_noticed_wherever_it_matters(weights, fil
             assert "norm.weight is missing" not in str(caught.value)
         else:
             noticed += 1
-    assert noticed > 0.6 * len(content) / 11
+    assert noticed > 0.6 * len(positions)
+    record_property("cases", len(positions))
 
 
+@pytest.mark.proves("hostile-weights")
 def test_a_flipped_bit_of_the_weights_is_noticed(archive, file):
     flipped = bytearray(archive)
     flipped[len(archive) // 2] ^= 1
@@ -224,6 +229,7 @@ def test_a_flipped_bit_of_the_weights_is_noticed(archive, file):
         pretrained(*TINY, file(bytes(flipped)))
 
 
+@pytest.mark.proves("hostile-weights")
 @pytest.mark.parametrize("position", [0, 7, 8, 9, 40])
 def test_a_flipped_bit_of_a_safetensors_header_is_noticed(weights, file, position):
     flipped = bytearray(save_tensors(weights))
@@ -232,18 +238,21 @@ def test_a_flipped_bit_of_a_safetensors_header_is_noticed(weights, file, positio
         pretrained(*TINY, file(bytes(flipped)))
 
 
+@pytest.mark.proves("hostile-weights")
 @pytest.mark.parametrize("length", [2**23 + 1, 100_000_000, 2**63, 2**64 - 1])
 def test_a_header_that_claims_too_much_is_not_read(file, length):
     with pytest.raises(EmulatorError, match=f"it claims {length}"):
         pretrained(*TINY, file(struct.pack("<Q", length) + b"{" + bytes(99)))
 
 
+@pytest.mark.proves("hostile-weights")
 def test_a_tensor_that_claims_more_than_the_file_is_not_allocated(file):
     header = b'{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4000000000000]}}'
     with pytest.raises(EmulatorError, match="is damaged"):
         pretrained(*TINY, file(struct.pack("<Q", len(header)) + header))
 
 
+@pytest.mark.proves("hostile-weights")
 def test_a_storage_that_claims_more_than_its_entry_is_not_read(file):
     def enlarge(name: str, value: bytes) -> bytes:
         if not name.endswith("data.pkl"):
@@ -256,6 +265,7 @@ def test_a_storage_that_claims_more_than_its_entry_is_not_read(file):
         pretrained(*TINY, file(content))
 
 
+@pytest.mark.proves("hostile-weights")
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -280,6 +290,7 @@ def test_an_archive_other_than_torch_writes_is_not_given_to_torch(file, change, 
         pretrained(*TINY, file(content))
 
 
+@pytest.mark.proves("hostile-weights")
 def test_memory_that_no_tensor_needs_is_not_taken(file):
     """A kilobyte that asks torch's reader, which grants it, for 256 MB of zeros."""
     call = b"\x80\x02cbuiltins\nbytearray\nJ" + struct.pack("<i", 2**28) + b"\x85R."
@@ -288,6 +299,7 @@ def test_memory_that_no_tensor_needs_is_not_taken(file):
         pretrained(*TINY, file(content))
 
 
+@pytest.mark.proves("hostile-weights")
 def test_entries_that_share_their_bytes_are_not_read(file):
     """A bomb of the overlapping kind: every entry is sound, together they exceed the file."""
     buffer = io.BytesIO()
@@ -298,6 +310,7 @@ def test_entries_that_share_their_bytes_are_not_read(file):
         pretrained(*TINY, file(buffer.getvalue()))
 
 
+@pytest.mark.proves("hostile-weights")
 def test_another_digest_is_refused_before_anything_is_parsed(file):
     content = pickle.dumps([])
     right = hashlib.sha256(content).hexdigest()
@@ -325,6 +338,7 @@ def test_the_program_of_these_tests_does_run_where_it_is_unpickled(tmp_path):
     assert (tmp_path / "canary").exists()
 
 
+@pytest.mark.proves("pickles")
 @pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
 @pytest.mark.parametrize(
     ("pack", "match"),
@@ -343,11 +357,13 @@ def test_a_program_in_the_file_is_not_run(file, tmp_path, name, pack, match):
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.proves("pickles")
 def test_a_whole_module_is_not_loaded(file):
     with pytest.raises(EmulatorError, match="holds more than tensors.*state_dict alone"):
         pretrained(*TINY, file(saved(nn.Linear(2, 3))))
 
 
+@pytest.mark.proves("pickles")
 def test_the_older_format_of_torch_is_not_loaded(weights, file):
     buffer = io.BytesIO()
     torch.save(layout(weights), buffer, _use_new_zipfile_serialization=False)
@@ -358,6 +374,7 @@ def test_the_older_format_of_torch_is_not_loaded(weights, file):
 # What is sound, and not these weights
 
 
+@pytest.mark.proves("hostile-weights")
 def test_missing_unknown_and_misshapen_tensors_are_named_together(weights, file):
     state = layout(weights)
     state["encoder.lora_a"] = state.pop("encoder.norm.bias")
@@ -371,6 +388,7 @@ def test_missing_unknown_and_misshapen_tensors_are_named_together(weights, file)
     )
 
 
+@pytest.mark.proves("hostile-weights")
 def test_numbers_that_are_not_finite_or_not_floating_are_named_together(weights, file):
     state = layout(weights)
     for name, value in (("norm1.weight", torch.nan), ("norm2.bias", -torch.inf)):
@@ -390,6 +408,7 @@ def test_numbers_that_are_not_finite_or_not_floating_are_named_together(weights,
     ]
 
 
+@pytest.mark.proves("hostile-weights")
 @pytest.mark.parametrize(
     ("content", "match"),
     [
@@ -407,6 +426,7 @@ def test_anything_but_names_of_dense_tensors_is_refused(file, content, match):
         pretrained(*TINY, file(saved(content)))
 
 
+@pytest.mark.proves("hostile-weights")
 @pytest.mark.parametrize("asked", [("prithvi", "2.0-300M"), ("terramind", "tiny")])
 def test_weights_of_another_size_or_family_are_recognised(archive, file, asked):
     passed = {"prithvi": "variant", "terramind": "backbone='prithvi', variant"}[asked[0]]
@@ -424,6 +444,7 @@ def test_small_terramind_weights_are_recognised_among_prithvis(file):
         pretrained("prithvi", "2.0-600M-TL", url)
 
 
+@pytest.mark.proves("hostile-weights")
 @pytest.mark.parametrize("url", ["nothing.pt", "s4://bucket/a.pt", "/dev/zero", "."])
 def test_what_is_no_file_is_refused(url):
     with pytest.raises(EmulatorError, match="cannot be read|found type '(other|directory)'"):
@@ -601,6 +622,7 @@ def test_weights_found_nowhere_are_named_with_every_place(folders, tmp_path):
     )
 
 
+@pytest.mark.proves("hostile-weights")
 @pytest.mark.parametrize(
     "name",
     ["", ".", "..", "../a.pt", "a/b.pt", "/etc/passwd", "a\\b", ".hidden", "-a", "a\n", "a\0"]
@@ -611,7 +633,9 @@ def test_a_name_that_could_lead_elsewhere_is_not_looked_for(name, tmp_path):
         locate(name, DIGEST, beside=str(tmp_path))
 
 
-def test_a_digest_that_is_none_is_not_looked_for(tmp_path):
+@pytest.mark.proves("hostile-weights")
+def test_a_digest_that_is_none_is_not_looked_for(tmp_path, record_property):
+    record_property("cases", 4)
     for digest in ("", "0" * 63, "G" * 64, "0" * 64 + "\n"):
         with pytest.raises(EmulatorError, match="64 hexadecimal digits"):
             locate(NAME, digest, beside=str(tmp_path))

@@ -46,6 +46,7 @@ def test_a_specification_read_back_from_its_json_is_the_same(document):
     assert Spec.model_validate_json(spec.model_dump_json()) == spec
 
 
+@pytest.mark.proves("hostile-specification")
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -96,6 +97,7 @@ def test_what_no_emulator_can_be_is_refused_by_the_name_of_the_field(document, c
         read(document | change)
 
 
+@pytest.mark.proves("hostile-specification")
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity"])
 def test_moments_must_be_finite(document, text):
     raw = json.dumps(document)[:-1] + ', "static": [{"name": "dem", "units": "m", "mean": X}]}'
@@ -103,6 +105,7 @@ def test_moments_must_be_finite(document, text):
         Spec.model_validate_json(raw.replace("X", text))
 
 
+@pytest.mark.proves("hostile-specification")
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity"])
 def test_the_edges_of_a_region_must_be_finite(document, text):
     raw = json.dumps(document)[:-1] + ', "split": {"regions": [[0, 1, X, 2]]}}'
@@ -124,6 +127,7 @@ def test_a_split_of_an_older_document_holds_out_blocks_and_no_more(document):
     )
 
 
+@pytest.mark.proves("hostile-specification")
 def test_every_problem_of_a_split_is_named_at_once(document):
     with pytest.raises(ValidationError) as caught:
         read(document | {"split": {"size": 0, "years": [2, 1], "regions": [[0, 1, 0, 2]]}})
@@ -131,6 +135,7 @@ def test_every_problem_of_a_split_is_named_at_once(document):
     assert found == {"split.size", "split.years", "split.regions"}
 
 
+@pytest.mark.proves("hostile-specification")
 def test_every_problem_is_named_at_once(document):
     del document["targets"]
     with pytest.raises(ValidationError) as caught:
@@ -139,6 +144,7 @@ def test_every_problem_is_named_at_once(document):
     assert found == {"targets", "license", "lattice.dlat", "lattice.dlon"}
 
 
+@pytest.mark.proves("hostile-specification")
 def test_tiles_that_are_no_multiple_of_the_backbones_stride_are_refused(document):
     with pytest.raises(ValidationError, match="240 pixels is no multiple .* 32"):
         read(document | {"architecture": {"width": [4] * 6}})

@@ -31,6 +31,7 @@ def whole(tmp_path):
     return digest(Path(save(toy(), tmp_path / "whole.zarr")))
 
 
+@pytest.mark.proves("company")
 def test_four_processes_write_the_same_store_at_once(tmp_path, whole):
     place = tmp_path / "a.zarr"
     children = [started(partial(save, toy(), place)) for _ in range(4)]
@@ -55,6 +56,7 @@ def save_overtaken(place: Path, k: int, **mine: Any) -> None:
     save(toy(**mine), place)
 
 
+@pytest.mark.proves("company")
 @pytest.mark.parametrize("k", [1, 2, 14, 30, 52, 65])
 def test_another_process_that_does_all_of_it_meanwhile_does_not_disturb(tmp_path, whole, k):
     place, told = tmp_path / "a.zarr", tmp_path / "told"
@@ -63,6 +65,7 @@ def test_another_process_that_does_all_of_it_meanwhile_does_not_disturb(tmp_path
     assert digest(place) == whole
 
 
+@pytest.mark.proves("company")
 def test_a_store_of_another_plan_is_refused_with_what_differs_and_not_touched(tmp_path):
     place = tmp_path / "a.zarr"
     assert in_child(partial(kill_then_save, place)) == -9
@@ -83,6 +86,7 @@ def kill_then_save(place):
     save(toy(), place)
 
 
+@pytest.mark.proves("company")
 def test_of_two_plans_at_the_same_moment_the_second_is_refused_before_its_first_byte(
     tmp_path, whole
 ):
@@ -106,9 +110,12 @@ def dying(log, year, row, column):
     return fields
 
 
+@pytest.mark.proves("killed-cluster")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_workers_that_are_killed_meanwhile_do_not_change_the_store(tmp_path, whole, capfd):
+def test_workers_that_are_killed_meanwhile_do_not_change_the_store(
+    tmp_path, whole, capfd, record_property
+):
     from distributed import Client, LocalCluster
 
     place, log = tmp_path / "a.zarr", tmp_path / "log"
@@ -121,6 +128,7 @@ def test_workers_that_are_killed_meanwhile_do_not_change_the_store(tmp_path, who
         write(toy(run=dying, log=log), str(place))
         assert verify(str(place), progress=False) == 2 * 19 + 5
     assert {path.name for path in tmp_path.glob("log-*")} == {"log-0", "log-1"}
+    record_property("cases", 2)
     assert digest(place) == whole
     assert "19/19" in capfd.readouterr().err
 
@@ -174,6 +182,7 @@ def wait_for_chunks(place: Path, process: subprocess.Popen[str]) -> None:
         assert process.poll() is None
 
 
+@pytest.mark.proves("killed-cluster")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_client_that_dies_on_a_live_cluster_is_followed_by_another(tmp_path, client):
@@ -221,6 +230,7 @@ def cluster_of_processes(file: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait(30)
 
 
+@pytest.mark.proves("killed-cluster")
 @pytest.mark.slow
 def test_when_the_scheduler_dies_the_client_says_so_and_another_goes_on(tmp_path, client):
     place, files = tmp_path / "a.zarr", [tmp_path / "first.json", tmp_path / "second.json"]

@@ -40,7 +40,8 @@ def test_a_whole_store_is_verified(store):
     assert checked(store) == len(chunks(store)) + 5  # five coordinates
 
 
-def test_two_hundred_flipped_bits_all_raise_on_reading(store):
+@pytest.mark.proves("flipped-bit")
+def test_two_hundred_flipped_bits_all_raise_on_reading(store, record_property):
     random = np.random.default_rng(0)
     files = chunks(store)
     silent = []
@@ -63,8 +64,10 @@ def test_two_hundred_flipped_bits_all_raise_on_reading(store):
             silent.append((file, bit))
         file.write_bytes(before)
     assert silent == []
+    record_property("cases", 200)
 
 
+@pytest.mark.proves("flipped-bit")
 def test_a_flipped_bit_is_found_by_verify(store):
     file = chunks(store, "lai")[3]
     damaged = bytearray(file.read_bytes())
@@ -74,6 +77,7 @@ def test_a_flipped_bit_is_found_by_verify(store):
         checked(store)
 
 
+@pytest.mark.proves("damaged-chunk")
 @pytest.mark.parametrize("size", [0, 1, 30])
 def test_a_truncated_chunk_raises_on_reading_and_is_found(store, size):
     file = chunks(store, "lc_fraction")[0]
@@ -84,6 +88,7 @@ def test_a_truncated_chunk_raises_on_reading_and_is_found(store, size):
         checked(store)
 
 
+@pytest.mark.proves("damaged-chunk")
 def test_swapped_chunks_which_read_well_are_found(store):
     one, other = chunks(store, "lai")[:2]
     one_was, other_was = one.read_bytes(), other.read_bytes()
@@ -95,6 +100,7 @@ def test_swapped_chunks_which_read_well_are_found(store):
     assert len(caught.value.problems) == 2
 
 
+@pytest.mark.proves("damaged-chunk")
 def test_a_chunk_of_another_store_is_found(store, tmp_path):
     other = Path(save(toy(run=lambda log, year, *tile: run(log, year + 7, *tile)), tmp_path / "b"))
     shutil.copy(other / "lai/c/0/1/1", store / "lai/c/0/1/1")
@@ -102,6 +108,7 @@ def test_a_chunk_of_another_store_is_found(store, tmp_path):
         checked(store)
 
 
+@pytest.mark.proves("damaged-chunk")
 def test_everything_that_is_wrong_is_told_at_once(store):
     for file in chunks(store)[:3]:
         file.unlink()
@@ -117,6 +124,7 @@ def test_everything_that_is_wrong_is_told_at_once(store):
     assert "latitude/c/0 is missing" in problems
 
 
+@pytest.mark.proves("damaged-chunk")
 @pytest.mark.parametrize("damage", ["checksums", "lost"])
 def test_a_damaged_ledger_is_no_proof(store, damage):
     file = store / "xlsbc_ledger/lai/c/0/0/0"
@@ -136,6 +144,7 @@ def test_sea_is_not_stored_is_in_the_ledger_and_reads_as_nan(store):
     assert found["lai"][:3, :6, 6:].notnull().sum() == 3 * 2 * 35
 
 
+@pytest.mark.proves("damaged-chunk")
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "deleted"])
 def test_what_was_damaged_before_a_write_goes_on_is_computed_again(whole, store, tmp_path, damage):
     (store / "zarr.json").unlink()

@@ -31,6 +31,7 @@ def whole(prediction, tmp_path_factory) -> Path:
     return Path(save(prediction, tmp_path_factory.mktemp("whole") / "a.zarr"))
 
 
+@pytest.mark.proves("full-disk")
 @pytest.mark.parametrize("k", [1, 30, 60, 90])
 def test_a_prediction_that_was_stopped_is_the_same_after_all(
     prediction, whole, tmp_path, faulty, monkeypatch, k

@@ -38,6 +38,7 @@ def raising(code, at):
     return fault
 
 
+@pytest.mark.proves("full-disk")
 @pytest.mark.parametrize("k", [1, 5, 20, 50])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
 def test_a_full_or_forbidden_disk_is_one_error_at_once_and_resumable(
@@ -54,6 +55,7 @@ def test_a_full_or_forbidden_disk_is_one_error_at_once_and_resumable(
     assert digest(place) == whole
 
 
+@pytest.mark.proves("full-disk")
 def test_the_error_names_variable_and_region(tmp_path, faulty):
     faulty(lambda n, key, value: fail(errno.ENOSPC) if key == "lai/c/1/2/0" else None)
     with pytest.raises(StoreError) as caught:
@@ -67,6 +69,7 @@ def fail(code):
     raise OSError(code, os.strerror(code))
 
 
+@pytest.mark.proves("store-faults-write")
 def test_a_passing_fault_is_tried_again_and_told_once(tmp_path, whole, faulty, caplog):
     place = tmp_path / "a.zarr"
     faulty(raising(errno.EIO, {3, 4, 30, 31, 32, 50}))
@@ -76,6 +79,7 @@ def test_a_passing_fault_is_tried_again_and_told_once(tmp_path, whole, faulty, c
     assert len(told) == len({record.args[0] for record in told}) > 2  # once an object
 
 
+@pytest.mark.proves("store-faults-write")
 def test_a_lasting_fault_ends_after_four_attempts(tmp_path, faulty):
     keys = []
 
@@ -90,6 +94,7 @@ def test_a_lasting_fault_ends_after_four_attempts(tmp_path, faulty):
     assert keys == keys[:1] * 4
 
 
+@pytest.mark.proves("store-faults-write")
 @pytest.mark.parametrize("lost", ["response", "request"])
 def test_a_lost_response_or_request_of_any_put_does_not_change_the_store(
     tmp_path, whole, monkeypatch, lost
@@ -122,6 +127,7 @@ def test_a_lost_response_or_request_of_any_put_does_not_change_the_store(
     assert digest(place) == whole
 
 
+@pytest.mark.proves("store-faults-write")
 def test_a_store_that_never_answers_is_an_error_within_the_limit(tmp_path, monkeypatch):
     import asyncio
 
@@ -138,6 +144,7 @@ def test_a_store_that_never_answers_is_an_error_within_the_limit(tmp_path, monke
         save(toy(), tmp_path / "a.zarr")
 
 
+@pytest.mark.proves("interrupted")
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_ends_with_its_status_says_how_to_go_on_and_loses_nothing(
@@ -166,6 +173,7 @@ def interrupted(place, number, scheduler):
         write(toy(), str(place), progress=False)
 
 
+@pytest.mark.proves("failed-tile")
 def test_an_error_in_a_tile_is_that_error_and_keeps_the_finished_ones(tmp_path, whole):
     def broken(log, year, row, column):
         if (year, row) == (1, 2):
@@ -183,6 +191,7 @@ def test_an_error_in_a_tile_is_that_error_and_keeps_the_finished_ones(tmp_path, 
     assert 0 < len(log.read_text().splitlines()) < 19
 
 
+@pytest.mark.proves("failed-tile")
 def test_a_value_that_does_not_fit_its_integer_is_refused_with_its_place(tmp_path):
     def broken(log, year, row, column):
         fields = run(log, year, row, column)

@@ -12,7 +12,10 @@ from xlsbc.cube.store.writer import verify
 
 from .conftest import digest, in_child, kill_at, save, toy
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.proves("killed-writer"),
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
+]
 
 COMPUTED = 19
 """Regions of the toy that are not all sea."""
@@ -37,11 +40,12 @@ def finished(place: Path, names: list[str]) -> int:
 
 
 @pytest.mark.parametrize("when", ["before", "between temporary file and rename", "after"])
-def test_killed_at_any_put_and_run_again_it_is_the_same_store(tmp_path, when):
+def test_killed_at_any_put_and_run_again_it_is_the_same_store(tmp_path, record_property, when):
     names = ["lai"]  # with two variables there are twice the puts; see the next test
     whole = Path(save(toy()[names], tmp_path / "whole.zarr"))
     total = len(files(whole))
     assert total > COMPUTED
+    record_property("cases", total)
     for k in range(1, total + 1):
         place, log = tmp_path / f"{k}.zarr", tmp_path / f"{k}.log"
         assert in_child(partial(kill_then_save, when, k, names, place)) == -9
@@ -60,7 +64,9 @@ def kill_then_save(when: str, k: int, names: list[str], place: Path) -> None:
 
 
 @pytest.mark.parametrize("k", [29, 31, 36])
-def test_a_write_killed_again_and_again_gets_on_each_time_and_ends_the_same(tmp_path, k):
+def test_a_write_killed_again_and_again_gets_on_each_time_and_ends_the_same(
+    tmp_path, record_property, k
+):
     names = ["lai", "lc_fraction"]
     whole = Path(save(toy(), tmp_path / "whole.zarr"))
     place, progress = tmp_path / "a.zarr", [-1]
@@ -70,5 +76,6 @@ def test_a_write_killed_again_and_again_gets_on_each_time_and_ends_the_same(tmp_
     assert progress == sorted(progress)
     assert progress[1] > 0
     assert len(progress) > 2
+    record_property("cases", len(progress) - 1)
     assert digest(place) == digest(whole)
     assert verify(str(place), progress=False) == 2 * COMPUTED + 5

@@ -103,6 +103,7 @@ def test_what_is_written_is_read_and_verified(application, url, whole):
     xr.testing.assert_allclose(xr.open_zarr(url).load(), toy(years=1).compute(), atol=2**-12)
 
 
+@pytest.mark.proves("store-faults-write")
 @pytest.mark.parametrize(
     ("kind", "share"),
     [
@@ -120,12 +121,14 @@ def test_faults_of_some_puts_do_not_change_the_store(application, url, whole, ki
     assert len(application.puts) > len(whole)
 
 
+@pytest.mark.proves("store-faults-write")
 def test_a_burst_of_503_is_waited_for(application, url, whole):
     application.fault = lambda number, key: "503" if 20 <= number < 30 else None
     save(toy(years=1), url)
     assert contents(url) == whole
 
 
+@pytest.mark.proves("store-faults-write")
 def test_a_refused_region_is_one_error_and_the_others_stay(application, url, whole):
     application.fault = lambda number, key: "403" if key.endswith("lai/c/0/0/1") else None
     with pytest.raises(
@@ -145,6 +148,7 @@ def test_a_refused_region_is_one_error_and_the_others_stay(application, url, who
     assert len(chunks) == 1
 
 
+@pytest.mark.proves("company")
 def test_a_store_of_another_plan_is_refused_and_replaced_only_on_purpose(application, url, whole):
     save(toy(years=1, seed=1), url)
     before = contents(url)
@@ -155,6 +159,7 @@ def test_a_store_of_another_plan_is_refused_and_replaced_only_on_purpose(applica
     assert contents(url) == whole
 
 
+@pytest.mark.proves("company")
 def test_of_two_plans_at_the_same_moment_one_is_refused(application, url):
     # both saw an empty place; the conditional put of the second finds the first
     other = storage.Objects(url)

@@ -19,7 +19,10 @@ from tests.cube.forge.conftest import build, decode, weather, year  # noqa: E402
 
 from .conftest import digest, in_child, kill_at  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.proves("killed-recipe"),
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
+]
 
 
 def fragments(*years: int) -> list[xr.Dataset]:
@@ -36,9 +39,10 @@ def kill_then_build(when: str, k: int, years: tuple[int, ...], place: Path) -> N
 
 
 @pytest.mark.parametrize("when", ["before", "between temporary file and rename", "after"])
-def test_killed_at_any_put_and_run_again_it_is_the_same_store(tmp_path, when):
+def test_killed_at_any_put_and_run_again_it_is_the_same_store(tmp_path, record_property, when):
     whole = Path(build(fragments(2000), tmp_path / "whole.zarr"))
     total = files(whole)
+    record_property("cases", total)
     for k in range(1, total + 1):
         place = tmp_path / f"{k}.zarr"
         assert in_child(partial(kill_then_build, when, k, (2000,), place)) == -9
@@ -49,7 +53,9 @@ def test_killed_at_any_put_and_run_again_it_is_the_same_store(tmp_path, when):
         assert digest(place) == digest(whole), f"put {k} of {total}"
 
 
-def test_killed_while_it_appends_the_store_stays_what_it_was_until_it_is_more(tmp_path):
+def test_killed_while_it_appends_the_store_stays_what_it_was_until_it_is_more(
+    tmp_path, record_property
+):
     old = build(fragments(2000), tmp_path / "old.zarr")
     before = xr.open_zarr(old).load()
     whole = Path(build(fragments(2000), tmp_path / "whole.zarr"))
@@ -68,6 +74,7 @@ def test_killed_while_it_appends_the_store_stays_what_it_was_until_it_is_more(tm
         build(fragments(2000, 2001), place, append_dim="forcing_time")
         assert digest(place) == digest(whole), f"put {k}"
     assert (alive, k > 10) == (0, True), (tmp_path / "log").read_text()
+    record_property("cases", k - 1)
 
 
 RUN = """

@@ -110,6 +110,7 @@ POINTS = [int(RANDOM.integers(1, 11)), -2 * int(RANDOM.integers(1, 6))]
 """Before a step, and within the writing of a checkpoint."""
 
 
+@pytest.mark.proves("killed-training")
 @pytest.mark.slow
 @pytest.mark.parametrize("k", POINTS)
 def test_killed_and_run_again_it_has_the_same_weights_optimiser_and_order(place, k):
@@ -175,6 +176,7 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
 
 
+@pytest.mark.proves("damaged-chunk")
 @narrow
 @pytest.mark.parametrize("harm", [flip, cut])
 @pytest.mark.parametrize("name", ["lai/c/1/1/0", "lu_fraction/c/0/0/0/1", "elevation/c/1/1"])
@@ -210,6 +212,7 @@ def gone(folder: Path) -> None:
             shutil.rmtree(path)
 
 
+@pytest.mark.proves("lost-chunk")
 @narrow
 @pytest.mark.parametrize(
     ("lost", "said"),
@@ -240,6 +243,7 @@ def with_value(cube: xr.Dataset, name: str, value: float) -> xr.Dataset:
     return cube.assign({name: field})
 
 
+@pytest.mark.proves("bad-cube")
 @narrow
 @pytest.mark.parametrize("name", ["t2m", "lu_total", "lu_fraction", "elevation", "lai", "co2"])
 def test_an_infinite_value_is_refused_with_its_variable_and_place(world, name):
@@ -248,6 +252,7 @@ def test_an_infinite_value_is_refused_with_its_variable_and_place(world, name):
         quick(with_value(world, name, math.inf), steps=20, given=[()])
 
 
+@pytest.mark.proves("bad-cube")
 @narrow
 def test_shares_that_do_not_sum_to_one_stop_the_training_at_a_place(world):
     wrong = world.assign(lu_fraction=world["lu_fraction"] * 0.9)
@@ -257,6 +262,7 @@ def test_shares_that_do_not_sum_to_one_stop_the_training_at_a_place(world):
         quick(wrong)
 
 
+@pytest.mark.proves("bad-cube")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -275,6 +281,7 @@ def test_a_target_of_another_legend_is_refused_with_its_classes(world, change, s
         quick(change(world))
 
 
+@pytest.mark.proves("bad-cube")
 def test_a_target_of_the_other_targets_legend_is_refused(world):
     other = world["lc_fraction"].rename(lc_class="lu_class")
     with pytest.raises(CubeError, match="must be one variable; found"):
@@ -319,6 +326,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_cube_is_read(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.proves("full-disk")
 @narrow
 def test_a_disk_that_fills_up_is_one_error_that_names_the_last_good_checkpoint(
     world, tmp_path, monkeypatch

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import dask
 import dask.array as da
@@ -16,6 +17,7 @@ import pytest
 from dask.highlevelgraph import HighLevelGraph
 from dask.task_spec import Task
 
+from xlsbc.inference import run as running
 from xlsbc.inference.assembly import ASSEMBLIES, Assembled, Assembly, place
 from xlsbc.inference.predict import predict
 
@@ -220,6 +222,17 @@ def test_a_prediction_is_computed_into_its_place(cube, emulator, monkeypatch, pa
         assert owners(found[name].data)
     alone = predict(cube, emulator, targets=["lai"]).compute().lai
     assert alone.data.tobytes() == expected["lai"].tobytes()
+
+
+def test_what_lies_on_a_gpu_has_no_place_in_memory(cube, emulator, monkeypatch):
+    other = SimpleNamespace(**vars(np))  # as CuPy: the same functions, another module
+    monkeypatch.setattr(running, "namespace", lambda arrays: other)
+    monkeypatch.setattr(running, "on_host", lambda array: array)
+    monkeypatch.setattr(Assembly, "place", fail)
+    part = cube.isel(latitude=slice(0, 30), longitude=slice(0, 30))
+    lazy = predict(part, emulator, targets=["lai"])
+    expected = without_places(lazy.lai.data).compute()
+    np.testing.assert_array_equal(lazy.lai.compute(), expected)
 
 
 def without_places(array):

@@ -122,6 +122,7 @@ def test_there_is_a_value_everywhere_at_the_poles_and_beside_the_date_line(emula
     assert whole["lai"].sizes == {"time": 12, "latitude": ROWS, "longitude": COLUMNS}
 
 
+@pytest.mark.proves("determinism")
 @settings(max_examples=6)
 @given(tile=st.sampled_from(TILES), columns=st.integers(1, COLUMNS - 1))
 @example(tile=24, columns=24)
@@ -140,6 +141,7 @@ def test_longitudes_may_count_from_0_to_360(cube, emulators, tile):
     assert_same_places(run(other, emulator), whole)
 
 
+@pytest.mark.proves("determinism")
 @settings(max_examples=10)
 @given(
     tile=st.sampled_from(TILES),
@@ -204,6 +206,7 @@ def test_latitudes_from_pole_to_pole_may_lie_on_the_poles(cube, emulators):
     assert bool(found.to_dataarray().notnull().all())
 
 
+@pytest.mark.proves("determinism")
 def test_chunks_and_threads_change_nothing_on_the_globe(cube, emulators):
     emulator, whole = emulators(44)
     lazy = predict(cube.chunk(latitude=17, longitude=31), emulator, precision="float32", block=2)

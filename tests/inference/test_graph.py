@@ -250,6 +250,7 @@ def test_a_changed_chunk_changes_the_keys(place, saved, cube, tmp_path):
     assert name() != before
 
 
+@pytest.mark.proves("determinism")
 @pytest.mark.parametrize(
     ("scheduler", "block"),
     [

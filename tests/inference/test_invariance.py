@@ -61,6 +61,7 @@ def test_one_big_tile_gives_what_many_give(cube, emulator, whole, calls):
     assert float(whole["lai"].std(["latitude", "longitude"]).min()) > 0.01
 
 
+@pytest.mark.proves("determinism")
 @settings(max_examples=4)
 @drawn(st.data())
 def test_chunks_and_scheduler_do_not_change_a_bit(cube, emulator, whole, data):
@@ -73,6 +74,7 @@ def test_chunks_and_scheduler_do_not_change_a_bit(cube, emulator, whole, data):
         xr.testing.assert_equal(lazy.compute(), whole)
 
 
+@pytest.mark.proves("determinism")
 @settings(max_examples=5)
 @drawn(st.integers(0, 34), st.integers(0, 44), st.integers(22, 30), st.integers(22, 30))
 def test_a_box_with_its_context_is_the_whole_to_the_bit(
@@ -100,6 +102,7 @@ def test_a_box_may_be_cut_out_of_the_coarse_grids_too(cube, emulator, whole):
     xr.testing.assert_allclose(found, whole.isel(latitude=slice(0, 25)), rtol=0, atol=1e-5)
 
 
+@pytest.mark.proves("determinism")
 def test_a_year_is_the_same_alone_and_among_others(corner, emulator):
     together, alone = run(corner, emulator, period=None), run(corner, emulator)
     assert together["year"].values.tolist() == [2000, 2001]

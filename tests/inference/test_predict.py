@@ -192,6 +192,7 @@ def test_an_emulator_is_taken_by_its_url(corner, emulator, prediction, tmp_path)
     assert_same_bits(found, prediction.sel(year=[2001], time="2001"))
 
 
+@pytest.mark.proves("bad-cube")
 def test_every_reason_why_a_cube_does_not_fit_is_named_at_once(corner, emulator):
     coarse = corner.drop_vars(["t2m", "lu_total", "clay_fraction"]).isel(latitude=slice(0, 22, 3))
     with pytest.raises(EmulatorError, match="cannot be used on this cube") as caught:
@@ -210,6 +211,7 @@ def test_every_reason_why_a_cube_does_not_fit_is_named_at_once(corner, emulator)
         assert re.match(pattern, problem), problem
 
 
+@pytest.mark.proves("bad-cube")
 def test_an_input_in_other_units_than_it_was_learned_in_is_refused(corner, untrained):
     litter = corner["elevation"].copy()
     litter.attrs = {"xlsbc_role": "static", "units": "kg m-2", "long_name": "litter"}
@@ -218,6 +220,7 @@ def test_an_input_in_other_units_than_it_was_learned_in_is_refused(corner, untra
         predict(corner.assign(litter=litter.assign_attrs(units="g m-2")), emulator)
 
 
+@pytest.mark.proves("bad-cube")
 @pytest.mark.parametrize(
     ("period", "match"),
     [
@@ -248,11 +251,13 @@ def test_without_anything_that_has_a_year_any_can_be_asked_for(corner, untrained
     assert found["lai"].isel(time=6).compute().notnull().all()
 
 
+@pytest.mark.proves("bad-cube")
 def test_what_is_no_cube_is_a_cube_error(emulator):
     with pytest.raises(CubeError):
         predict(xr.Dataset({"dem": ("station", [1.0, 2.0])}), emulator)
 
 
+@pytest.mark.proves("bad-cube")
 def test_given_fractions_that_are_no_shares_are_refused_when_they_are_read(corner, emulator):
     wrong = corner.assign(lc_fraction=corner["lc_fraction"] * 2)
     found = predict(wrong, emulator, given=("lc_fraction",), period=[2001])
@@ -260,6 +265,7 @@ def test_given_fractions_that_are_no_shares_are_refused_when_they_are_read(corne
         found["lai"].compute()
 
 
+@pytest.mark.proves("determinism")
 @pytest.mark.slow
 def test_a_distributed_cluster_of_processes_changes_no_bit(corner, emulator):
     from distributed import Client, LocalCluster

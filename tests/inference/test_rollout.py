@@ -88,6 +88,7 @@ def test_the_state_matters(history, emulator, rolled):
     assert float(change.sel(year=2003)) > 0  # handed on twice
 
 
+@pytest.mark.proves("determinism")
 def test_chunks_scheduler_and_blocks_do_not_change_a_bit(history, emulator, rolled):
     lazy = predict(
         history.chunk({"latitude": 17, "longitude": 23}), emulator, precision="float32", block=2
@@ -140,6 +141,7 @@ def test_an_emulator_trained_with_state_predicts_on(history):
     assert bool(found.notnull().all())
 
 
+@pytest.mark.proves("failed-tile")
 def test_a_rollout_that_was_stopped_goes_on_from_what_is_stored(
     history, emulator, tmp_path, monkeypatch
 ):

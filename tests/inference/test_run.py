@@ -66,6 +66,8 @@ WRONG = {
 CASES = [(name, value) for name, values in WRONG.items() for value in values]
 
 
+@pytest.mark.proves("errors-travel")
+@pytest.mark.proves("failed-tile")
 @settings(max_examples=40)
 @given(
     case=st.sampled_from(CASES),
@@ -112,6 +114,7 @@ def test_what_the_network_gives_where_an_input_is_missing_does_not_matter(cube, 
     assert int(lai.isnull().sum()) == 12
 
 
+@pytest.mark.proves("failed-tile")
 def test_a_tile_that_cannot_be_is_not_stored_and_the_rest_is_done_later(lazy, tmp_path):
     expected = write(lazy, str(tmp_path / "whole.zarr"), progress=False)
     url = str(tmp_path / "a.zarr")
@@ -157,6 +160,7 @@ def place(cube: xr.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return place
 
 
+@pytest.mark.proves("store-faults-read")
 @pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.parametrize("chunks", [None, {}])
 def test_an_input_that_fails_for_a_while_changes_nothing_and_for_ever_is_named(

@@ -22,6 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.inference.test_globe import LONGITUDES, assert_same_places, globe
+from xlsbc import cli
 from xlsbc.cube.store.writer import write
 from xlsbc.emulator import Architecture, Emulator
 from xlsbc.emulator.pretrained import pretrained
@@ -147,6 +148,7 @@ def test_places_differ_and_none_is_missing(expected):
     assert float(expected["lai"].std(["latitude", "longitude"]).min()) > 0.01
 
 
+@pytest.mark.proves("determinism")
 @pytest.mark.parametrize(
     ("chunks", "scheduler", "block"),
     [
@@ -163,6 +165,7 @@ def test_chunks_scheduler_and_blocks_do_not_change_a_bit(
         xr.testing.assert_equal(lazy.compute(), expected)
 
 
+@pytest.mark.proves("determinism")
 @pytest.mark.parametrize("case", ["prithvi", "terramind"])
 def test_pretrained_encoders_give_the_same_bits_in_threads_and_blocks(cube, make, case):
     emulator, corner = make(cube, case), cube.isel(latitude=slice(20), longitude=slice(40))
@@ -177,6 +180,7 @@ def test_pretrained_encoders_give_the_same_bits_in_threads_and_blocks(cube, make
         xr.testing.assert_equal(lazy.compute(), run(corner, emulator))
 
 
+@pytest.mark.proves("determinism")
 @settings(max_examples=3)
 @given(st.integers(0, 10), st.integers(0, 20), st.integers(47, 50), st.integers(47, 50))
 @example(top=13, left=11, height=47, width=48)  # row 33 sees a window that begins in row 10
@@ -548,6 +552,7 @@ def test_without_its_base_an_emulator_says_what_is_missing(elsewhere, store):
         predict(opened(store), elsewhere.url)
 
 
+@pytest.mark.proves("hostile-weights")
 def test_another_base_of_the_same_name_is_refused(elsewhere, store):
     lazy = box(store, elsewhere)
     torch.save(TerraMind.of("tiny").state_dict(), elsewhere.base)
@@ -567,6 +572,20 @@ def test_a_base_beside_the_artefact_or_in_a_folder_that_is_named_is_found(
     monkeypatch.setattr("xlsbc.emulator.pretrained._seen", {})
     shutil.copy(base, url)
     assert Emulator.open(url).base == str(Path(url, base.name))
+
+
+@pytest.mark.slow
+def test_the_command_is_told_where_the_base_is(
+    saved, base, store, monkeypatch, tmp_path, nothing_known
+):
+    monkeypatch.setattr(cli, "tune_allocator", lambda: None)  # would stay for other tests
+    out, what = str(tmp_path / "out.zarr"), {"period": [2001], "targets": ["lai"]}
+    with pytest.raises(EmulatorError, match="were not found"):
+        cli.predict(store, saved.url, out, **what)
+    cli.predict(store, saved.url, out, **what, precision="float32", weights=str(base))
+    attributes = xr.open_zarr(out).attrs
+    assert attributes["xlsbc_emulator"] == saved.hash
+    assert attributes["xlsbc_precision"] == "float32"
 
 
 PRINT = """
@@ -597,6 +616,7 @@ print(first)
 """
 
 
+@pytest.mark.proves("determinism")
 @pytest.mark.slow
 def test_a_new_process_finds_the_base_and_predicts_the_same_bits(
     saved, adapted, base, store, tmp_path
@@ -613,6 +633,7 @@ def test_a_new_process_finds_the_base_and_predicts_the_same_bits(
     assert printed.strip() == here.to_numpy().tobytes().hex()
 
 
+@pytest.mark.proves("determinism")
 @pytest.mark.slow
 def test_workers_of_a_cluster_give_the_same_bits_and_find_the_base(
     saved, vit, expected, store, tmp_path
@@ -655,6 +676,7 @@ def rolled(history: xr.Dataset, rolling: Emulator) -> xr.Dataset:
     return run(history, rolling)
 
 
+@pytest.mark.proves("determinism")
 def test_years_that_follow_one_another_have_the_same_bits_however_they_are_cut(
     history, rolling, rolled
 ):
@@ -674,6 +696,7 @@ def test_the_state_reaches_the_third_year(history, rolling, rolled):
     assert float(change.sel(year=2003).max()) > 0
 
 
+@pytest.mark.proves("failed-tile")
 def test_years_that_were_stopped_go_on_to_the_same_bytes(history, rolling, tmp_path, monkeypatch):
     def product() -> xr.Dataset:
         return predict(history, rolling, precision="float32")

@@ -267,6 +267,7 @@ def test_a_cube_cut_out_of_a_store_begins_with_what_is_left_of_a_chunk(store):
     assert [axis.tolist() for axis in found] == [[0, 4, 11, 18, 20], [0, 8, 17, 20]]
 
 
+@pytest.mark.proves("lost-chunk")
 def test_a_chunk_that_is_lost_is_an_error_that_names_variable_place_and_years(cube, tmp_path):
     path = written(cube, tmp_path / "lost.zarr")
     reader = Reader(xr.open_zarr(path, consolidated=False, chunks=None), spec())
@@ -279,6 +280,7 @@ def test_a_chunk_that_is_lost_is_an_error_that_names_variable_place_and_years(cu
     assert "47.15 to 46.85 degrees north, 11.05 to 11.45 east, of 2000 and 2001" in text
 
 
+@pytest.mark.proves("lost-chunk")
 def test_a_store_that_is_gone_is_an_error_that_names_the_place(cube, tmp_path):
     path = written(cube, tmp_path / "gone.zarr")
     reader = Reader(xr.open_zarr(path, consolidated=False, chunks=None), spec())

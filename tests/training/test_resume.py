@@ -81,6 +81,7 @@ def stop_at(monkeypatch):
     return make
 
 
+@pytest.mark.proves("killed-training")
 @pytest.mark.parametrize("number", [3, 6])
 def test_a_training_that_stopped_goes_on_to_the_same_bits_and_samples(
     world, tmp_path, stop_at, number
@@ -111,6 +112,7 @@ def test_dropout_is_of_the_step_and_not_of_what_was_drawn_before(world, tmp_path
     assert trained(world, None).hash == one.hash
 
 
+@pytest.mark.proves("killed-training")
 def test_checkpoints_are_two_and_are_lightnings_own_without_pickle(world, tmp_path):
     trained(world, tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -120,6 +122,7 @@ def test_checkpoints_are_two_and_are_lightnings_own_without_pickle(world, tmp_pa
     assert {"pytorch-lightning_version", "state_dict", "optimizer_states", "loops"} <= set(content)
 
 
+@pytest.mark.proves("killed-training")
 @pytest.mark.parametrize("harm", ["truncated", "flipped", "empty"])
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(world, tmp_path, stop_at, harm):
     whole = trained(world, None)
@@ -138,7 +141,8 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(world, tmp_path, sto
     assert found.hash == whole.hash
 
 
-def test_bits_that_flip_are_found_or_change_nothing(world, tmp_path):
+@pytest.mark.proves("flipped-bit")
+def test_bits_that_flip_are_found_or_change_nothing(world, tmp_path, record_property):
     trained(world, tmp_path, steps=1, validate_every=None)
     url = str(tmp_path / "step-00000001.ckpt")
     original, content = read(url), Path(url).read_bytes()
@@ -153,8 +157,10 @@ def test_bits_that_flip_are_found_or_change_nothing(world, tmp_path):
         except TrainingError:
             found += 1
     assert found > 20
+    record_property("cases", 60)
 
 
+@pytest.mark.proves("killed-training")
 def test_when_every_checkpoint_is_damaged_the_training_does_not_begin_anew(world, tmp_path):
     (tmp_path / "step-00000002.ckpt").write_bytes(b"PK")
     with (

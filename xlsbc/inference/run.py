@@ -21,7 +21,7 @@ from xlsbc.emulator.cells import Axis, Cells, among, needed
 from xlsbc.emulator.sample import Fields, Window, namespace, sample_of
 from xlsbc.emulator.spec import Spec
 from xlsbc.errors import TileError
-from xlsbc.inference.assembly import place
+from xlsbc.inference import assembly
 from xlsbc.inference.engine import Reference, engine
 from xlsbc.inference.outputs import OUTPUTS
 from xlsbc.inference.tiling import Block, Tile, Tiling
@@ -283,14 +283,7 @@ def run(
     alive = [i for i, here in enumerate(valid) if here.any()]  # all sea does not run the network
     xp = namespace(list(fine.values()))
     alone = len(alive) == 1 and valid[alive[0]].shape == block.shape and bool(valid[alive[0]].all())
-    whole: dict[str, Any] = {
-        name: place(job.key(name), job.chunk(name, now, at)) for name in job.shapes
-    }
-    for name, lengths in job.shapes.items():
-        if whole[name] is None and not alone:
-            whole[name] = xp.empty((*lengths, *block.shape), np.float32)
-        if not alone:
-            whole[name].fill(np.nan)
+    whole = room(job, now, at, xp, alone=alone)
     if not alive:
         return whole[only] if only else whole
     ready = engine(job.reference, job.precision, compile=job.compile)
@@ -306,14 +299,32 @@ def run(
                 )
             if alone:  # nothing to put together and nothing missing: most tiles of a continent
                 part = part.reshape(*job.shapes[name], *block.shape)
-                if whole[name] is None:
-                    whole[name] = part
-                else:
+                if whole[name] is not None:
                     whole[name][:] = part
+                else:
+                    whole[name] = part
             else:
                 here = whole[name][(..., *within(tile, block))]
                 here[:] = xp.where(valid[i], part, xp.float32(np.nan))
     return whole[only] if only else whole
+
+
+def room(job: Job, year: Year, at: tuple[int, int], xp: Any, *, alone: bool) -> dict[str, Any]:
+    """Arrays for the variables of a block: their places in a result that is computed here, or new.
+
+    Missing throughout; but where one tile fills them, they hold anything, and none is new.
+    """
+    found: dict[str, Any] = {}
+    for name, lengths in job.shapes.items():
+        here: Any = None
+        if xp is np:
+            here = assembly.place(job.key(name), job.chunk(name, year, at))
+        if here is None and not alone:
+            here = xp.empty((*lengths, *job.tiling.block(*at).shape), np.float32)
+        if not alone:
+            here.fill(np.nan)
+        found[name] = here
+    return found
 
 
 def read(job: Job, name: str, carried: Sequence[Any], parts: Sequence[Box]) -> list[Any]:

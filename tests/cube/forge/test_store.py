@@ -44,6 +44,7 @@ def test_fragments_lie_where_their_times_say_whatever_their_order(tmp_path):
     xr.testing.assert_equal(opened(tmp_path / "a.zarr"), decode(weather(WHOLE)))
 
 
+@pytest.mark.proves("determinism")
 def test_the_order_of_fragments_changes_no_byte(tmp_path):
     fragments = parts(year(2000), year(2001), year(2002))
     for i, fragment in enumerate(fragments):

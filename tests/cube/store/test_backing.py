@@ -270,6 +270,7 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.mark.proves("store-faults-read")
 def test_a_store_whose_listing_fails_is_an_error_that_names_the_input(monkeypatch):
     monkeypatch.setattr(storage, "FIRST_WAIT", 0)
     with pytest.raises(CubeError, match="input 'a' cannot be looked up .* OSError: no answer"):

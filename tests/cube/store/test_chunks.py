@@ -242,6 +242,7 @@ def damaged(file: Path, how: str) -> None:
     )
 
 
+@pytest.mark.proves("damaged-chunk")
 @pytest.mark.parametrize("wrap", [False, True])
 @pytest.mark.parametrize("how", ["flipped", "truncated", "emptied", "a page"])
 @pytest.mark.parametrize("form", ["zstd with a checksum", "blosc and crc32c", "crc32c alone"])
@@ -254,6 +255,7 @@ def test_a_damaged_chunk_is_an_error_that_names_it(form, how, wrap, tmp_path, im
         reader(made).find((0, 1, 2), into)
 
 
+@pytest.mark.proves("damaged-chunk")
 @pytest.mark.parametrize("how", ["truncated", "emptied", "a page"])
 @pytest.mark.parametrize("form", sorted(FORMS))
 def test_of_any_form_no_part_of_a_chunk_is_taken_for_it(form, how, tmp_path, impatient):
@@ -266,6 +268,7 @@ def test_of_any_form_no_part_of_a_chunk_is_taken_for_it(form, how, tmp_path, imp
         list(map(reader(made).read, places))
 
 
+@pytest.mark.proves("flipped-bit")
 @pytest.mark.parametrize("location", ["start", "end"])
 def test_a_damaged_index_of_a_shard_is_an_error(location, tmp_path, impatient):
     made = array(tmp_path, "as it is", chunks=SHARDS, serializer=inner(location, BytesCodec()))
@@ -277,6 +280,7 @@ def test_a_damaged_index_of_a_shard_is_an_error(location, tmp_path, impatient):
         reader(made).read((0, 0, 0))
 
 
+@pytest.mark.proves("damaged-chunk")
 @pytest.mark.parametrize("form", ["zstd", "v2 blosc", "as it is", "v2 lz4"])
 @pytest.mark.parametrize("count", [39, 41, 80])
 def test_a_chunk_of_another_size_is_an_error_and_nothing_of_what_was_there(
@@ -417,6 +421,7 @@ def test_a_box_of_whole_chunks_is_not_kept_since_no_halo_is_shared(stores):
     assert found.own in {own for own, _ in READ.arrays}
 
 
+@pytest.mark.proves("damaged-chunk")
 def test_a_damaged_chunk_behind_a_variable_is_an_error_that_names_both(tmp_path, impatient):
     ds = xr.Dataset({"a": (("time", "y", "x"), numbers("float32"))})
     ds.to_zarr(tmp_path, encoding={"a": {"chunks": CHUNKS}}, consolidated=False)

@@ -347,6 +347,7 @@ def broken(stores: dict[str, str], fault: Callable[[str, Any], Any], kind: str =
     return source("a", opened(Store(LocalStore(stores[kind]), fault)))
 
 
+@pytest.mark.proves("store-faults-read")
 def test_a_store_that_fails_is_asked_again(stores, values, impatient, caplog):
     asked: Counter[str] = Counter()
 
@@ -361,6 +362,8 @@ def test_a_store_that_fails_is_asked_again(stores, values, impatient, caplog):
     assert "reading input 'a' failed and is tried again: OSError: 500" in caplog.text
 
 
+@pytest.mark.proves("errors-travel")
+@pytest.mark.proves("store-faults-read")
 def test_a_store_that_goes_on_failing_is_one_error_that_names_the_input_and_the_place(
     stores, impatient, caplog
 ):
@@ -383,6 +386,7 @@ def test_a_store_that_goes_on_failing_is_one_error_that_names_the_input_and_the_
     assert (type(again), str(again)) == (CubeError, str(caught.value))
 
 
+@pytest.mark.proves("store-faults-read")
 def test_a_store_that_never_answers_is_given_up(stores, impatient, monkeypatch):
     monkeypatch.setattr(storage, "TIME_LIMIT", 0.2)
 
@@ -423,6 +427,7 @@ def page(content: bytes) -> bytes:
     return b"<html>please log in</html>"
 
 
+@pytest.mark.proves("damaged-chunk")
 @pytest.mark.parametrize("damage", [flipped, truncated, emptied, page])
 def test_a_damaged_chunk_is_an_error_that_names_the_input(checked, impatient, damage):
     file = checked / "a/c/2/1/0"
@@ -433,6 +438,7 @@ def test_a_damaged_chunk_is_an_error_that_names_the_input(checked, impatient, da
         source("a", opened(checked)).read(None, BOX)
 
 
+@pytest.mark.proves("lost-chunk")
 @pytest.mark.parametrize("kind", sorted(set(STORES) - {"one chunk"}))
 @pytest.mark.parametrize("part", [(), (slice(1, 5), slice(5, 23), slice(None, None, -1))])
 @pytest.mark.parametrize("most", [2**28, 100])
@@ -454,6 +460,7 @@ def test_a_chunk_that_never_was_is_missing_values(values, stores):
     assert np.isnan(found.read(None, (slice(0, 2), slice(0, 7), slice(12, 24)))).all()
 
 
+@pytest.mark.proves("lost-chunk")
 def test_a_file_that_is_gone_is_an_error_that_names_the_input(values, tmp_path):
     xr.Dataset({"a": (DIMS, values)}).to_netcdf(tmp_path / "a.nc")
     with xr.open_dataset(tmp_path / "a.nc", chunks=None) as ds:
@@ -502,6 +509,7 @@ def test_an_object_store_gives_what_was_stored_and_tells_what_changed(values, bu
     assert again().token != first.token
 
 
+@pytest.mark.proves("lost-chunk")
 def test_an_object_deleted_after_opening_is_an_error(values, bucket):
     url, options = f"{bucket[0]}/b.zarr", bucket[1]
     xr.Dataset({"a": (DIMS, values)}).to_zarr(url, consolidated=False, **options)

@@ -128,8 +128,10 @@ def test_writing_leaves_the_dataset_as_it_was(product, tmp_path):
     assert first["lai"].encoding == before
 
 
+@pytest.mark.proves("flipped-bit")
 @pytest.mark.parametrize("lazy", [False, True])
-def test_a_flipped_byte_in_any_chunk_is_noticed(product, tmp_path, lazy):
+def test_a_flipped_byte_in_any_chunk_is_noticed(product, tmp_path, record_property, lazy):
+    cases = 0
     saved(product.chunk(latitude=3) if lazy else product, tmp_path / "a.zarr")
     for name in product.variables:
         files = [p for p in (tmp_path / "a.zarr" / str(name) / "c").rglob("*") if p.is_file()]
@@ -142,6 +144,8 @@ def test_a_flipped_byte_in_any_chunk_is_noticed(product, tmp_path, lazy):
             with pytest.raises(ValueError, match="(?i)checksum"):
                 zarr.open_group(tmp_path / "a.zarr", mode="r")[name][...]
             file.write_bytes(whole)
+            cases += 1
+    record_property("cases", cases)
 
 
 def test_something_that_is_there_is_refused_and_not_touched(product, tmp_path):
@@ -313,6 +317,7 @@ def test_a_tile_is_one_task(tmp_path):
     assert counted == [24 + 1]  # and what they all share
 
 
+@pytest.mark.proves("determinism")
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
 def test_every_scheduler_writes_the_same_bytes(product, tmp_path, scheduler):
     lazy = product.chunk(latitude=(1, 3, 1), longitude=(2, 4, 1), time=2)
