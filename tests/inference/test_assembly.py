@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import pickle
 import sys
 import threading
@@ -14,11 +13,13 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
+from dask.callbacks import Callback
 from dask.highlevelgraph import HighLevelGraph
 from dask.task_spec import Task
 
 from xlsbc.inference import run as running
-from xlsbc.inference.assembly import ASSEMBLIES, Assembled, Assembly, place
+from xlsbc.inference.assembly import RUNNING, Assembly, assembled, place
 from xlsbc.inference.predict import predict
 
 CHUNKS = ((1, 1), (2,), (3, 2), (4, 3))
@@ -53,7 +54,7 @@ def array(name="a", kinds=lambda index: HERE, barrier=None, fails=()):
         run = fail if index in fails else block
         tasks[key] = Task(key, run, name, index, box, kinds(index), barrier)
     graph = HighLevelGraph.from_collections(name, tasks)
-    return Assembled(graph, name, chunks=CHUNKS, dtype="float32")
+    return assembled(da.Array(graph, name, chunks=CHUNKS, dtype="float32"))
 
 
 def fail(*arguments):
@@ -152,19 +153,74 @@ def test_what_was_given_to_the_caller_is_given_to_nobody_else():
     assert all(finish.place(index) is None for index in finish.parts)
 
 
-def test_after_an_error_the_next_computation_begins_anew():
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+@pytest.mark.parametrize("how", [fail, interrupt])
+def test_after_an_error_there_are_no_places(monkeypatch, scheduler, how):
+    """Its traceback may live for long, and the graph in it: a notebook keeps the last one."""
+    monkeypatch.setattr(sys.modules[__name__], "fail", how)
     broken = array(fails={(1, 0, 1, 1)})
-    with pytest.raises(RuntimeError, match="as it was told") as kept:
-        broken.compute(scheduler="synchronous")
-    whole = array().compute(scheduler="synchronous")  # the same name; the traceback is alive
-    np.testing.assert_array_equal(whole, WHOLE)
+    with pytest.raises((RuntimeError, KeyboardInterrupt)) as kept:
+        broken.compute(scheduler=scheduler)
+    assert not RUNNING
+    monkeypatch.setattr(Assembly, "place", fail)  # of the same name, with nothing to assemble
+    blocks = array().persist(scheduler=scheduler)
+    target = np.zeros(SHAPE, "float32")
+    da.store(array(), target, scheduler=scheduler)
+    monkeypatch.undo()
+    whole = array().compute(scheduler=scheduler)
+    for found in (whole, target, blocks.compute()):
+        np.testing.assert_array_equal(found, WHOLE)
+    assert owners(whole)
     assert kept.value is not None
 
 
+def test_what_takes_block_after_block_gets_blocks_of_their_own(monkeypatch):
+    monkeypatch.setattr(Assembly, "place", fail)
+    target = np.zeros(SHAPE, "float32")
+    da.store(array(), target)
+    np.testing.assert_array_equal(target, WHOLE)
+    kept = array().persist()
+    assert all(owners(kept.blocks[i].compute()) for i in np.ndindex(*kept.numblocks))
+    assert array().sum().compute() == WHOLE.sum()
+
+
 def test_nothing_is_kept_when_a_computation_is_over():
+    delayed = dask.delayed(np.sum)(array())  # its graph holds the assembly
+    assert [delayed.compute() for _ in range(2)] == [WHOLE.sum()] * 2
+    held = [task.func for task in dict(delayed.dask).values() if isinstance(task.func, Assembly)]
+    assert [assembly.whole for assembly in held] == [None]
+    found = array().compute()
+    assert not RUNNING
+    assert sys.getrefcount(found) == 2
+
+
+def test_a_callback_of_the_user_is_called_as_ever():
+    seen = []
+    with Callback(posttask=lambda key, *rest: seen.append(key)):
+        array().compute()
+    assert len(seen) == 9  # eight blocks, and the end
+    before = len(seen)
     array().compute()
-    gc.collect()
-    assert not ASSEMBLIES
+    assert len(seen) == before
+
+
+def test_threads_that_make_dask_forget_callbacks_lose_no_places(monkeypatch):
+    monkeypatch.setattr(Callback, "active", set())
+    monkeypatch.setattr(da.core, "concatenate3", fail)
+    np.testing.assert_array_equal(array().compute(), WHOLE)
+
+
+def test_an_array_that_was_changed_in_place_is_another():
+    whole = array()
+    whole[:, :, 0] = -1
+    expected = WHOLE.copy()
+    expected[:, :, 0] = -1
+    np.testing.assert_array_equal(whole.compute(), expected)
+    np.testing.assert_array_equal(array().compute(), WHOLE)
 
 
 def test_several_arrays_are_computed_together():
@@ -222,6 +278,42 @@ def test_a_prediction_is_computed_into_its_place(cube, emulator, monkeypatch, pa
         assert owners(found[name].data)
     alone = predict(cube, emulator, targets=["lai"]).compute().lai
     assert alone.data.tobytes() == expected["lai"].tobytes()
+
+
+EVERYDAY = {
+    "a year": lambda p, e: p.isel(year=[0]),
+    "months of a year": lambda p, e: p.sel(time="2001"),
+    "a mean": lambda p, e: p.mean("year"),
+    "a new variable": lambda p, e: p.assign(double=p.lai * 2, cover=p.cvh + p.cvl),
+    "merged with the cube": lambda p, e: xr.merge([p[["cvh"]], e]),
+    "a function of both": lambda p, e: xr.apply_ufunc(
+        np.add, p.lai, e.elevation, dask="parallelized", output_dtypes=["f4"]
+    ).to_dataset(name="sum"),
+    "where": lambda p, e: xr.where(e.elevation > 300, p.cvh, 0).to_dataset(name="high"),
+    "variables in one": lambda p, e: (
+        p.assign(z=p.cvh * 2)[["cvh", "z"]].to_dataarray().to_dataset(name="all")
+    ),
+    "concatenated": lambda p, e: xr.concat([p[["cvh"]], p[["cvh"]] * 2], "k"),
+    "other chunks": lambda p, e: p.assign(e=e.elevation).unify_chunks(),
+    "mapped": lambda p, e: p.drop_dims("time").assign(t=p.cvh * 2).map_blocks(lambda d: d),
+    "on other points": lambda p, e: p[["cvh"]].interp(latitude=p.latitude.values[:5]),
+}
+
+
+@pytest.mark.parametrize("name", EVERYDAY)
+def test_everyday_work_on_a_prediction_goes_as_on_any_dataset(cube, emulator, name):
+    prediction = predict(cube, emulator)
+    plain = prediction.copy(data={n: without_places(v.data) for n, v in prediction.items()})
+    elevation = cube[["elevation"]].chunk(latitude=20)
+    found, expected = (EVERYDAY[name](p, elevation) for p in (prediction, plain))
+    xr.testing.assert_identical(found.compute(), expected.compute())
+
+
+def test_a_part_of_a_prediction_is_saved_as_netcdf(cube, emulator, tmp_path):
+    part = predict(cube, emulator).isel(year=[0])
+    part.to_netcdf(tmp_path / "part.nc")
+    with xr.open_dataset(tmp_path / "part.nc") as found:
+        xr.testing.assert_equal(found, part.compute())
 
 
 def test_what_lies_on_a_gpu_has_no_place_in_memory(cube, emulator, monkeypatch):

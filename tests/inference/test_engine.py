@@ -371,11 +371,11 @@ def test_many_threads_at_once_leave_the_numbers_as_they_were(emulator, set_threa
 
 def test_compilation_is_asked_for_by_a_keyword(emulator, monkeypatch):
     asked = []
-    monkeypatch.setattr(torch, "compile", lambda network, **how: asked.append(how) or network)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: asked.append((self, how)))
     engine(Reference.of(emulator), "float32")
     assert asked == []
     compiled = engine(Reference.of(emulator), "float32", compile=True)
-    assert asked == [{"dynamic": False}]
+    assert asked == [(compiled.network.network.backbone, {"dynamic": False})]
     assert compiled is not engine(Reference.of(emulator), "float32")
 
 

@@ -292,8 +292,14 @@ def test_a_compiled_network_gives_the_same_but_for_the_last_bits(corner, emulato
     expected = predict(corner, emulator, precision="float32")
     compiled = predict(corner, emulator, precision="float32", compile=True)
     assert compiled.xlsbc_precision == "float32, compiled"
+    counts = torch._dynamo.utils.counters["stats"]
+    before = counts["unique_graphs"]
     found = compiled.compute(scheduler="threads")
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert counts["unique_graphs"] == before + 1
+    for targets in (["lai"], ["cvh", "lu_fraction"]):  # one backbone, whatever is asked of it
+        part = predict(corner, emulator, targets=targets, precision="float32", compile=True)
+        xr.testing.assert_identical(part.compute(), found[targets])
+    assert counts["unique_graphs"] == before + 1
     torch._dynamo.reset()
     for name, field in expected.compute().data_vars.items():
         np.testing.assert_allclose(found[name], field, rtol=1e-3, atol=1e-4, err_msg=name)

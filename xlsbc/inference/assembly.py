@@ -4,6 +4,9 @@ Dask holds all blocks until the last one is there and then copies them together:
 and one thread at work. Here, where tasks run in the process that asked, a block is computed into
 its place in the result, and nothing is left to copy. A place is given away once: a result whose
 blocks are not all in their places, since another computation had some, is put together by Dask.
+
+Places are there while Dask's local schedulers run a graph at whose end the whole array is wanted.
+Whatever takes block after block (a writer, `persist`, a cluster) gets blocks of their own.
 """
 
 from __future__ import annotations
@@ -12,30 +15,37 @@ import copy
 import itertools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
-from weakref import WeakValueDictionary
 
 import dask.array as da
 import numpy as np
 from dask.array.core import slices_from_chunks
+from dask.callbacks import Callback
 from dask.core import flatten
 
-__all__ = ["Assembled", "place"]
+__all__ = ["assembled", "place"]
 
 Index = tuple[int, ...]
 
 
-class Assembled(da.Array):
-    """A Dask array whose tasks ask `place` where to put their blocks."""
+def assembled(array: da.Array) -> da.Array:
+    """The Dask array itself, whose tasks ask `place` where to put their blocks.
 
-    def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[()]]:
-        plain, rest = super().__dask_postcompute__()
-        if rest or "dask.cache" in sys.modules:  # which keeps blocks when the result is gone
+    No class of its own: xarray computes arrays together only where they are of one type.
+    """
+    plain, rest = array.__dask_postcompute__()
+    start = partial(Assembly, array.name, array.chunks, array.dtype, plain)
+
+    def postcompute() -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if "dask.cache" in sys.modules:  # which keeps blocks when the result is gone
             return plain, rest
-        assembly = Assembly(self.chunks, self.dtype, plain)
-        ASSEMBLIES[self.name] = assembly
-        return assembly, ()
+        Callback(start=begin, finish=end).register()  # again: threads can make Dask forget it
+        return start(), rest
+
+    array.__dask_postcompute__ = postcompute  # type: ignore[method-assign]
+    return array
 
 
 class Assembly:
@@ -43,14 +53,17 @@ class Assembly:
 
     Parameters
     ----------
-    chunks, dtype
+    name, chunks, dtype
         Of the array.
     plain
         What puts its blocks together that are elsewhere.
     """
 
-    def __init__(self, chunks: tuple[Index, ...], dtype: Any, plain: Callable[..., Any]) -> None:
-        self.shape, self.dtype, self.plain = tuple(map(sum, chunks)), dtype, plain
+    def __init__(
+        self, name: str, chunks: tuple[Index, ...], dtype: Any, plain: Callable[..., Any]
+    ) -> None:
+        self.name, self.plain = name, plain
+        self.shape, self.dtype = tuple(map(sum, chunks)), dtype
         numbers = itertools.product(*(range(len(sizes)) for sizes in chunks))
         self.parts = dict(zip(numbers, slices_from_chunks(chunks), strict=True))
         self.free = set(self.parts)
@@ -72,12 +85,12 @@ class Assembly:
 
     def __call__(self, results: Any) -> Any:
         """The result, of its blocks in nested lists."""
-        blocks = dict(zip(self.parts, flatten(results, container=list), strict=True))
         with self.lock:
             whole, free = self.whole, self.free
-            self.free = set()  # what is given to the caller is given to nobody else
+            self.whole, self.free = None, set()  # the caller's, and nobody else's
         if whole is None:
             return self.plain(results)
+        blocks = dict(zip(self.parts, flatten(results, container=list), strict=True))
         rest = [i for i, block in blocks.items() if not same(block, whole[self.parts[i]])]
         if not free.issuperset(rest):
             return self.plain(results)
@@ -86,20 +99,32 @@ class Assembly:
         return whole
 
 
-ASSEMBLIES: WeakValueDictionary[str, Assembly] = WeakValueDictionary()
-"""Those of this process, by the name of their array; they live while Dask computes them."""
+RUNNING: dict[str, Assembly] = {}
+"""Those that Dask computes at this moment in this process, by the name of their array."""
 
 
 def place(name: str, index: Index) -> np.ndarray | None:
     """Where a block of an array belongs, to be filled whole; None if it may be anywhere."""
-    assembly = ASSEMBLIES.get(name)
-    return None if assembly is None or in_worker() else assembly.place(index)
+    assembly = RUNNING.get(name)
+    return None if assembly is None else assembly.place(index)
 
 
-def in_worker() -> bool:
-    """Whether a worker of a cluster runs this thread: it keeps blocks for others."""
-    module = sys.modules.get("distributed.worker")
-    return module is not None and hasattr(module.thread_state, "execution_state")
+def begin(graph: Mapping[Any, Any]) -> None:
+    """Called by Dask before it runs a graph."""
+    RUNNING.update({assembly.name: assembly for assembly in assemblies(graph)})
+
+
+def end(graph: Mapping[Any, Any], state: Any, failed: bool) -> None:
+    """Called by Dask when it has run a graph, whether or not that went well."""
+    for assembly in assemblies(graph):
+        if RUNNING.get(assembly.name) is assembly:
+            del RUNNING[assembly.name]
+
+
+def assemblies(graph: Mapping[Any, Any]) -> Iterator[Assembly]:
+    """Those that a graph ends in."""
+    functions = (getattr(task, "func", None) for task in graph.values())
+    return (function for function in functions if isinstance(function, Assembly))
 
 
 def same(block: Any, part: np.ndarray) -> bool:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -113,17 +114,18 @@ class Engine:
     precision
         "float32", "bfloat16" or "float16".
     compile
-        Whether ``torch.compile`` works on it first: minutes that pay on a GPU alone.
+        Whether ``torch.compile`` works on its backbone first: minutes that pay on a GPU alone.
     """
 
     def __init__(self, emulator: Emulator, precision: str, *, compile: bool = False) -> None:
         stature = [c.vegetation for c in emulator.lc.classes]
         dtype = DTYPES[resolved(precision)]
         network = Fused(emulator.network, stature=stature, dtype=dtype)
-        network.eval().to(device())
-        self.network: Callable[..., Any] = (
-            torch.compile(network, dynamic=False) if compile else network
-        )
+        self.network = network.eval().to(device())
+        if compile:  # not the heads, which meet a shape for every set of variables
+            self.network.network.backbone.compile(dynamic=False)
+        # threads that compile at once would all compile
+        self._turn: AbstractContextManager[Any] = threading.Lock() if compile else nullcontext()
         self.halo = emulator.halo
         self._lane = Lane(launcher(self.network, self.halo)) if device() == "cuda" else None
 
@@ -143,8 +145,10 @@ class Engine:
         """
         if self._lane is not None:
             return self._lane.run(samples, names)
-        with one_thread(), torch.no_grad():
-            return [self._window(sample, names) for sample in samples]
+        with self._turn, one_thread(), torch.no_grad():
+            results = [self._window(sample, names) for sample in samples]
+        self._turn = nullcontext()
+        return results
 
     def _window(self, sample: Sample, names: Sequence[str]) -> dict[str, Any]:
         outputs = self.network(stack([sample]), tuple(names), rim=self.halo)

@@ -29,7 +29,7 @@ from xlsbc.emulator.artefact import Emulator
 from xlsbc.emulator.cells import Axis
 from xlsbc.emulator.spec import listed
 from xlsbc.emulator.steps import calendar, steps_of, weather_steps, years
-from xlsbc.inference.assembly import Assembled
+from xlsbc.inference.assembly import assembled
 from xlsbc.inference.engine import Precision, Reference, resolve
 from xlsbc.inference.outputs import OUTPUTS, lengths, outputs_of
 from xlsbc.inference.requirements import check_fit
@@ -82,8 +82,8 @@ def predict(
         Tiles along either side of a Dask chunk. More of them make fewer and larger tasks, for GPUs
         and for whole continents; the values are the same.
     compile
-        Whether ``torch.compile`` works on the network first, in every worker and for half a minute
-        or more: it may pay on GPUs over thousands of tiles, and changes the last bits.
+        Whether ``torch.compile`` works on the backbone first, in every worker and for a quarter of
+        a minute or more: it may pay on GPUs over thousands of tiles, and changes the last bits.
 
     Returns
     -------
@@ -222,7 +222,7 @@ def lazily(job: Job, names: Sequence[str], token: str) -> dict[str, da.Array]:
             tasks |= blanks(job, only, key, alive, year)
     graph = HighLevelGraph.from_collections(key, tasks, dependencies=needs)  # type: ignore[arg-type]
     if only:
-        return {only: Assembled(graph, key, chunks=chunks_of(job, only), dtype=np.float32)}
+        return {only: array_of(job, only, graph)}
     return {name: variable(job, name, token, alive, graph) for name in names}
 
 
@@ -282,7 +282,13 @@ def variable(job: Job, name: str, token: str, alive: np.ndarray, graph: HighLeve
         layer |= picks(job, name, key, runs, alive, year) | blanks(job, name, key, alive, year)
     layers = {**graph.layers, key: layer}
     whole = HighLevelGraph(layers, {**graph.dependencies, key: {runs}})
-    return Assembled(whole, key, chunks=chunks_of(job, name), dtype=np.float32)
+    return array_of(job, name, whole)
+
+
+def array_of(job: Job, name: str, graph: HighLevelGraph) -> da.Array:
+    """The array of a variable, whose blocks are in a graph."""
+    chunks = chunks_of(job, name)
+    return assembled(da.Array(graph, job.key(name), chunks=chunks, dtype=np.float32))
 
 
 def picks(
