@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import io
+import os
 import pickle
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -15,6 +19,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from dask.callbacks import Callback
+from dask.diagnostics import Profiler, ProgressBar
 from dask.highlevelgraph import HighLevelGraph
 from dask.task_spec import Task
 
@@ -259,10 +264,51 @@ def test_a_worker_in_this_process_keeps_its_blocks_to_itself(monkeypatch):
         np.testing.assert_array_equal(kept.compute(), WHOLE)
 
 
-def test_where_dask_keeps_results_of_tasks_there_are_no_places(monkeypatch):
-    monkeypatch.setitem(sys.modules, "dask.cache", dask)
-    finish, _ = array().__dask_postcompute__()
-    assert finish is da.core.finalize
+def test_who_keeps_results_of_tasks_keeps_blocks_of_their_own():
+    kept = {}
+    with Callback(posttask=lambda key, value, *rest: kept.update({key: value})):
+        array().compute()[:] = -1
+    del kept[max(kept, key=str)]  # the end, which is the caller's
+    boxes = zip(np.ndindex(2, 1, 2, 2), da.core.slices_from_chunks(CHUNKS), strict=True)
+    for index, box in boxes:
+        np.testing.assert_array_equal(kept["a", *index], WHOLE[box])
+
+
+def test_a_progress_bar_costs_no_copy(monkeypatch):
+    monkeypatch.setattr(da.core, "concatenate3", fail)
+    with ProgressBar(out=io.StringIO()), Profiler():
+        np.testing.assert_array_equal(array().compute(), WHOLE)
+
+
+def test_a_mask_is_kept():
+    whole = array(kinds=odd("blank"))
+    whole[0, 0, :3, 4:] = np.ma.masked
+    found = whole.compute()
+    assert isinstance(found, np.ma.MaskedArray)
+    assert found.mask.sum() == 9
+
+
+def test_a_bar_that_breaks_leaves_no_dead_result_behind():
+    def broken(*arguments):
+        raise BrokenPipeError
+
+    for number in range(8):  # Dask calls those that finish in the order of a set
+        with pytest.raises(BrokenPipeError), Callback(finish=broken):
+            array(f"a{number}").compute()
+    gc.collect()
+    assert not RUNNING
+
+
+def test_children_of_a_fork_have_no_results_under_way(monkeypatch):
+    assembly, _ = array().__dask_postcompute__()
+    monkeypatch.setitem(RUNNING, "a", assembly)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        os._exit(3 if place("a", (0, 0, 0, 0)) is None else 4)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    assert place("a", (0, 0, 0, 0)) is not None
 
 
 @pytest.mark.parametrize("part", [slice(None), slice(5, 43)])

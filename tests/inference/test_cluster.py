@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+import dask
 import pytest
 import torch
 from distributed import Client, LocalCluster
@@ -29,6 +30,10 @@ def threads_and_product() -> tuple[int, int, float]:
     return os.getpid(), torch.get_num_threads(), float((torch.ones(64, 64) @ torch.ones(64)).sum())
 
 
+def profiled() -> str:
+    return dask.config.get("distributed.worker.profile.interval")
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -50,6 +55,8 @@ def test_torch_has_one_thread_in_every_worker_and_all_is_closed_in_the_end():
         found = client.gather(tasks)
         assert {threads for _, threads, _ in found} == {1}
         assert {product for *_, product in found} == {64.0 * 64.0}
+        assert set(client.run(profiled).values()) == {"200ms"}
+        assert profiled() == "10ms"
         pids = {pid for pid, *_ in found}
         assert len(pids) == 2
         assert os.getpid() not in pids

@@ -5,19 +5,21 @@ and one thread at work. Here, where tasks run in the process that asked, a block
 its place in the result, and nothing is left to copy. A place is given away once: a result whose
 blocks are not all in their places, since another computation had some, is put together by Dask.
 
-Places are there while Dask's local schedulers run a graph at whose end the whole array is wanted.
-Whatever takes block after block (a writer, `persist`, a cluster) gets blocks of their own.
+Places are there while a local scheduler of Dask runs a graph at whose end the whole is wanted. What
+takes block after block (a writer, `persist`, a cluster) gets blocks of its own. Blocks that are
+asked for in the same `dask.compute` are parts of the whole, as Dask's are where there is one block.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
-import sys
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import dask.array as da
 import numpy as np
@@ -39,7 +41,7 @@ def assembled(array: da.Array) -> da.Array:
     start = partial(Assembly, array.name, array.chunks, array.dtype, plain)
 
     def postcompute() -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        if "dask.cache" in sys.modules:  # which keeps blocks when the result is gone
+        if watched():
             return plain, rest
         Callback(start=begin, finish=end).register()  # again: threads can make Dask forget it
         return start(), rest
@@ -83,24 +85,32 @@ class Assembly:
                 self.whole = np.empty(self.shape, self.dtype)
             return self.whole[self.parts[index]]
 
-    def __call__(self, results: Any) -> Any:
-        """The result, of its blocks in nested lists."""
+    def close(self) -> tuple[np.ndarray | None, set[Index]]:
+        """What was filled, and the places not given away; from now on there are none."""
         with self.lock:
             whole, free = self.whole, self.free
-            self.whole, self.free = None, set()  # the caller's, and nobody else's
+            self.whole, self.free = None, set()
+        return whole, free
+
+    def __call__(self, results: Any) -> Any:
+        """The result, of its blocks in nested lists."""
+        whole, free = self.close()
         if whole is None:
             return self.plain(results)
         blocks = dict(zip(self.parts, flatten(results, container=list), strict=True))
         rest = [i for i, block in blocks.items() if not same(block, whole[self.parts[i]])]
-        if not free.issuperset(rest):
+        if not free.issuperset(rest) or any(type(blocks[i]) is not np.ndarray for i in rest):
             return self.plain(results)
         for index in rest:
             whole[self.parts[index]] = blocks[index]
         return whole
 
 
-RUNNING: dict[str, Assembly] = {}
+RUNNING: WeakValueDictionary[str, Assembly] = WeakValueDictionary()
 """Those that Dask computes at this moment in this process, by the name of their array."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=RUNNING.clear)
 
 
 def place(name: str, index: Index) -> np.ndarray | None:
@@ -109,14 +119,22 @@ def place(name: str, index: Index) -> np.ndarray | None:
     return None if assembly is None else assembly.place(index)
 
 
+def watched() -> bool:
+    """Whether someone sees the results of tasks and may keep them, as `dask.cache` does."""
+    functions = [function for _, _, _, function, _ in Callback.active if function is not None]
+    return not all(f.__module__.startswith("dask.diagnostics") for f in functions)
+
+
 def begin(graph: Mapping[Any, Any]) -> None:
     """Called by Dask before it runs a graph."""
-    RUNNING.update({assembly.name: assembly for assembly in assemblies(graph)})
+    for assembly in assemblies(graph):
+        RUNNING[assembly.name] = assembly
 
 
 def end(graph: Mapping[Any, Any], state: Any, failed: bool) -> None:
     """Called by Dask when it has run a graph, whether or not that went well."""
     for assembly in assemblies(graph):
+        assembly.close()
         if RUNNING.get(assembly.name) is assembly:
             del RUNNING[assembly.name]
 
