@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import io
 import os
@@ -264,9 +265,10 @@ def test_a_worker_in_this_process_keeps_its_blocks_to_itself(monkeypatch):
         np.testing.assert_array_equal(kept.compute(), WHOLE)
 
 
-def test_who_keeps_results_of_tasks_keeps_blocks_of_their_own():
+@pytest.mark.parametrize("kind", [lambda f: f, functools.partial])
+def test_who_keeps_results_of_tasks_keeps_blocks_of_their_own(kind):
     kept = {}
-    with Callback(posttask=lambda key, value, *rest: kept.update({key: value})):
+    with Callback(posttask=kind(lambda key, value, *rest: kept.update({key: value}))):
         array().compute()[:] = -1
     del kept[max(kept, key=str)]  # the end, which is the caller's
     boxes = zip(np.ndindex(2, 1, 2, 2), da.core.slices_from_chunks(CHUNKS), strict=True)

@@ -122,7 +122,8 @@ def place(name: str, index: Index) -> np.ndarray | None:
 def watched() -> bool:
     """Whether someone sees the results of tasks and may keep them, as `dask.cache` does."""
     functions = [function for _, _, _, function, _ in Callback.active if function is not None]
-    return not all(f.__module__.startswith("dask.diagnostics") for f in functions)
+    modules = [str(getattr(function, "__module__", None)) for function in functions]
+    return not all(module.startswith("dask.diagnostics") for module in modules)
 
 
 def begin(graph: Mapping[Any, Any]) -> None:
