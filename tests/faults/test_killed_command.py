@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ kill_at(sys.argv[1], int(sys.argv[2]))
 sys.argv[1:] = sys.argv[3:]
 main()
 """
+
+VARIABLES = 7
 
 MOMENTS = ["before", "between temporary file and rename", "after"]
 
@@ -71,6 +74,18 @@ def chunks(place: Path) -> dict[Path, int]:
     }
 
 
+def region(chunk: Path) -> tuple[str, ...] | None:
+    """Year, row and column of a chunk of a variable; None for a coordinate's."""
+    index = chunk.parts[len(chunk.parts) - chunk.parts[::-1].index("c") :]
+    return (index[0], *index[-2:]) if len(index) > 2 else None
+
+
+def finished(stored: dict[Path, int]) -> set[tuple[str, ...]]:
+    """Regions of which every variable is stored."""
+    counts = Counter(filter(None, map(region, stored)))
+    return {at for at, count in counts.items() if count == VARIABLES}
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_on_disk_it_ends_in_the_same_bytes(command, whole, tmp_path, moment):
     place = tmp_path / "a.zarr"
@@ -88,6 +103,8 @@ def test_killed_on_disk_it_ends_in_the_same_bytes(command, whole, tmp_path, mome
     after = chunks(place)
     again = [path for path, written in before.items() if after[path] != written]
     assert len(again) < total // 4  # only regions that were not finished, one of each thread
+    assert finished(before)
+    assert not finished(before) & {region(path) for path in again}
     assert digest(place) == digest(whole)
 
 

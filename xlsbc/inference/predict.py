@@ -82,8 +82,8 @@ def predict(
         Tiles along either side of a Dask chunk. More of them make fewer and larger tasks, for GPUs
         and for whole continents; the values are the same.
     compile
-        Whether ``torch.compile`` works on the backbone first, in every worker and for a quarter of
-        a minute or more: it may pay on GPUs over thousands of tiles, and changes the last bits.
+        Whether ``torch.compile`` works on the backbone first, which every worker waits for: it may
+        pay on GPUs over thousands of tiles, and changes the last bits.
 
     Returns
     -------
